@@ -1,0 +1,50 @@
+# make sweep   set up, run the sweep of config.yaml, print both tables and where the report is
+# make test    set up, lint, run every test
+# Everything is installed into .venv, from envs/requirements.lock, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test lint bench report lock clean
+
+PYTHON ?= python3.11
+CORES ?= all
+
+VENV_PYTHON := .venv/bin/python
+SNAKEMAKE := $(VENV_PYTHON) -m snakemake
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+	@echo "make lint, make bench, make report, make lock, make clean; CORES=$(CORES) CONFIG=<file>"
+
+# Checks the environment against the lock, mends it where it is broken or half made, and is quick where it is right.
+setup:
+	@PYTHON="$(PYTHON)" envs/setup.sh
+
+sweep: setup
+	@$(SNAKEMAKE) --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
+	@echo; cat results/tables/accuracy.md; echo; cat results/tables/throughput.md
+	@echo; echo "Report: $(CURDIR)/results/tables/report.html"
+
+test: lint
+	@$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
+
+lint: setup
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m snakefmt --check --compact-diff Snakefile rules
+	@$(SNAKEMAKE) --lint
+
+bench: setup
+	@for script in preprocess measure rerun; do $(VENV_PYTHON) bench/$$script.py; done
+
+report: setup
+	@$(SNAKEMAKE) --cores 1 $(if $(CONFIG),--configfile "$(CONFIG)") --report results/tables/snakemake-report.html
+
+lock: setup
+	@$(VENV_PYTHON) -m pip install --quiet --upgrade -r envs/requirements.txt
+	@{ sed -n 1p envs/requirements.lock; $(VENV_PYTHON) -m pip freeze | sed 's/+cpu$$//'; } > envs/requirements.lock.new
+	@mv envs/requirements.lock.new envs/requirements.lock
+
+clean:
+	@rm -rf results .snakemake
