@@ -1,0 +1,114 @@
+"""How every command talks to the person who runs it: errors, exit statuses, flag types.
+
+Standard library only: the commands that run on the target import this under Python 3.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Callable, NoReturn
+
+
+class UserError(Exception):
+    """Something a user can mend. The message names the file, key or value, what was expected and the fix."""
+
+
+_OS_HINTS = {
+    errno.ENOSPC: "free some space, or put results/ on a larger disk",
+    errno.EDQUOT: "free some space, or put results/ on a larger disk",
+    errno.EACCES: "change its permissions, or run as the user who owns it",
+    errno.EPERM: "change its permissions, or run as the user who owns it",
+    errno.EROFS: "choose a writable place",
+    errno.ENOENT: "check the path",
+}
+
+
+def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
+    """Run `main` and leave with 0 (done), 1 (one clear line on stderr) or 2 (wrong usage, by argparse)."""
+    try:
+        status = main(None)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        hint = _OS_HINTS.get(error.errno)
+        fail(f"{place}{error.strerror}" + (f"; {hint}" if hint else ""))
+    except MemoryError:
+        fail("out of memory; use a smaller --batch_size or fewer --workers")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def fail(message: str) -> NoReturn:
+    """Print `message` as one line on stderr and leave with status 1."""
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def or_fail(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call, for those who cannot let a UserError pass up: it ends the process as `fail` does."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        fail(str(error))
+
+
+def say(message: str) -> None:
+    """One line about progress on stderr (stdout is for results)."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser that shows the command's module docstring and every default.
+
+    Abbreviated flags are refused: `--out` must not silently mean `--output` today and `--outfmt` tomorrow.
+    """
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def positive_int(text: str) -> int:
+    """Flag type: a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def count(text: str) -> int:
+    """Flag type: a whole number of at least 0."""
+    return 0 if text == "0" else positive_int(text)
+
+
+def positive_number(text: str) -> float:
+    """Flag type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def default_workers() -> int:
+    """Processors this process may use (a container or Slurm job may have fewer than the machine)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
