@@ -1,0 +1,147 @@
+"""Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file, or the demo's dataset.
+
+Reads   --source: a path, or an http, https or file URL; `demo` makes a checkpoint for the demo's dataset instead
+Writes  --output, only if its checksum is right and (checkpoint) every weight fits the model, and a JSON sidecar
+        beside it. A download that broke off is continued by the next run.
+
+    python scripts/retrieve.py checkpoint --model_name smlpnet_tiny --source https://host/smlp_t.pth \\
+        --md5 061415304f38317c3850a587ef709d45 --output results/retrieve/smlpnet_tiny/checkpoint.pth
+    python scripts/retrieve.py onnx --source ../theirs.onnx --output results/retrieve/theirs/model.onnx
+    python scripts/retrieve.py dataset --output results/retrieve/demo --train_images 480 --val_images 160
+    python scripts/retrieve.py checkpoint --model_name smlpnet_tiny --source demo \\
+        --demo_dataset results/retrieve/demo --output results/retrieve/smlpnet_tiny/checkpoint.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+from smlp import cli, files, provenance
+from smlp.cli import UserError
+
+PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
+DEMO = "demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = vars(_parse(argv))
+    run = arguments.pop("run")
+    cli.say(f"{arguments['output']}: {run(**arguments)}")
+    return 0
+
+
+def checkpoint(
+    source: str,
+    output: Path,
+    model_name: str,
+    num_classes: int | None,
+    md5: str | None,
+    sha256: str | None,
+    demo_dataset: Path | None,
+    seed: int,
+) -> str:
+    """Fetch a checkpoint, or make the demo's, and prove that it loads completely. Returns in a line what it is."""
+    from smlp import demo, download
+    from smlp.checkpoint import load_model
+
+    facts: dict[str, Any] = {"model_name": model_name, "backend": "pytorch", "precision": "fp32"}
+
+    def check(path: Path) -> None:
+        try:
+            facts.update(load_model(model_name, path, num_classes)[1])
+        except UserError as error:  # what the user knows is where the file came from, not its scratch path
+            raise UserError(str(error).replace(str(path), source)) from None
+        _write_sidecar(path, source, **facts)
+
+    if demo_dataset is None:
+        download.fetch(source, output, md5, sha256, check)
+    else:
+        facts["demo"] = {"dataset": str(demo_dataset), "seed": seed}
+        with files.whole_file(output) as partial:
+            demo.make_checkpoint(model_name, demo_dataset, partial, seed)
+            check(partial)
+    return (
+        f"{model_name}, {facts['parameters']:,} parameters, {facts['num_classes']} classes, weights: {facts['taken']}"
+    )
+
+
+def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
+    """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks. Returns in a line what it is."""
+    from smlp import download
+
+    download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source))
+    return f"{output.stat().st_size:,} bytes"
+
+
+def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
+    """Draw the demo's dataset, a folder like ImageNet's. Returns in a line what it is."""
+    from smlp import demo
+
+    demo.make_dataset(output, train_images, val_images, seed)
+    images = {"train": train_images, "val": val_images}
+    facts = provenance.describe(packages=PACKAGES, images=images, classes=demo.CLASSES, seed=seed)
+    files.write_json(output.with_name(output.name + ".json"), facts)
+    return f"{train_images} training and {val_images} validation images of {len(demo.CLASSES)} classes"
+
+
+def _write_sidecar(path: Path, source: str, **facts: Any) -> None:
+    described = provenance.describe(packages=PACKAGES, **facts, source=source, sha256=files.digest(path))
+    files.write_json(files.sidecar_path(path), described)
+
+
+def _named(suffix: str) -> Callable[[str], Path]:
+    def path(text: str) -> Path:
+        if Path(text).suffix != suffix:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {suffix}")
+        return Path(text)
+
+    return path
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    commands = parser.add_subparsers(required=True, metavar="{checkpoint,onnx,dataset}")
+
+    def command(run: Callable[..., str], output: Callable[[str], Path]) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            run.__name__,
+            help=run.__doc__,
+            description=run.__doc__,
+            allow_abbrev=False,
+            formatter_class=parser.formatter_class,
+        )
+        added.add_argument("--output", type=output, required=True, help="file or folder to write")
+        added.set_defaults(run=run)
+        return added
+
+    of_checkpoint = command(checkpoint, _named(".pth"))
+    of_checkpoint.add_argument("--model_name", required=True, help="a timm model name, or smlpnet_tiny, _small, _base")
+    of_checkpoint.add_argument(
+        "--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given"
+    )
+    of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
+    of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
+    of_onnx = command(onnx, _named(".onnx"))
+    for added in (of_checkpoint, of_onnx):
+        added.add_argument("--source", required=True, help="path or http, https or file URL")
+        added.add_argument("--md5", help="checksum that the file must have, hexadecimal")
+        added.add_argument("--sha256", help="checksum that the file must have, hexadecimal")
+    of_dataset = command(dataset, Path)
+    of_dataset.add_argument("--train_images", type=cli.positive_int, default=480, help="images of the training split")
+    of_dataset.add_argument("--val_images", type=cli.positive_int, default=160, help="images of the validation split")
+    of_dataset.add_argument("--seed", type=cli.count, default=0, help="of the choice and the drawing of the digits")
+
+    flags = parser.parse_args(argv)
+    if flags.run is checkpoint:
+        if (flags.source == DEMO) != (flags.demo_dataset is not None):
+            of_checkpoint.error("--source demo and --demo_dataset go together (a file called demo: ./demo)")
+        if flags.source == DEMO and (flags.md5 or flags.sha256 or flags.num_classes):
+            of_checkpoint.error("--md5, --sha256 and --num_classes are not for --source demo, which is made anew")
+    return flags
+
+
+if __name__ == "__main__":
+    cli.run(main)
