@@ -1,0 +1,84 @@
+"""Compile one engine: a backend, a precision and a batch size.
+
+Writes the engine to --output and a JSON sidecar beside it, with the batch size read back from the engine,
+the command and all versions.
+
+  scripts/compile.py --backend onnxruntime --precision fp32 --batch_size 8 --onnx_path smlp_t.onnx --output bs8.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from smlp import backends, cli, files, provenance
+from smlp.cli import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = _parse(argv)
+    compile_engine(
+        flags.backend, flags.precision, flags.batch_size, flags.onnx_path, flags.output, _options(flags.option)
+    )
+    return 0
+
+
+def compile_engine(
+    backend_name: str, precision: str, batch_size: int, source: Path, output: Path, options: dict[str, str]
+) -> None:
+    """Make the engine file `output` and its sidecar, both or neither.
+
+    Raises UserError for an unknown backend, a precision that it does not have, a suffix that its runtime
+    would not take, and an engine whose own batch size is not the one asked for.
+    """
+    backend = backends.load(backend_name)
+    if precision not in backend.PRECISIONS:
+        raise UserError(
+            f"backend {backend_name!r} has no precision {precision!r}; choose {', '.join(backend.PRECISIONS)}"
+        )
+    if backend.COMPILES_FROM is None:
+        raise UserError(f"backend {backend_name!r} runs the checkpoint itself, there is nothing to compile")
+    if output.suffix != backend.SUFFIX:
+        raise UserError(f"--output {output}: engines of backend {backend_name!r} end in {backend.SUFFIX}")
+    with files.whole_file(output) as partial:
+        facts = backend.compile_engine(source, partial, precision=precision, batch_size=batch_size, options=options)
+        if facts["batch"] != batch_size:
+            raise UserError(
+                f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
+            )
+        sidecar = provenance.describe(
+            {"source": source},
+            backend.PACKAGES,
+            backend=backend_name,
+            precision=precision,
+            options=options,
+            **facts,
+            sha256=files.digest(partial),
+        )
+        files.write_json(files.sidecar_path(partial), sidecar)
+
+
+def _options(pairs: Sequence[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--option {pair!r}: key=value was expected")
+        options[key] = value
+    return options
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--backend", required=True, choices=backends.names(), help="runtime that the engine is for")
+    parser.add_argument("--precision", default="fp32", help="one that the backend knows")
+    parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run, fixed in the engine")
+    parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to compile, from scripts/export.py")
+    parser.add_argument("--output", type=Path, required=True, help="engine file to write")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="backend option, repeatable")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

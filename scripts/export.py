@@ -1,0 +1,247 @@
+"""Export a checkpoint to ONNX, as the guide's smlp_pth2onnx.py does, and prove that both compute the same.
+
+The ONNX file has one input `input` (N, 3, H, W) and one output `output` (N, classes), N free, constants
+folded. It appears only if ONNX Runtime and PyTorch agree on real photographs at batch 1 and 3 within
+--tolerance, and no value is NaN or infinite. A JSON sidecar beside it says opset, parameters,
+multiply-accumulates, nodes by type, checksums and the differences that were seen.
+
+  scripts/export.py --model_name smlpnet_tiny --pth_path smlp_t.pth --onnx_path smlp_t.onnx
+
+A ready-made ONNX file gets the same checks (its rows at batch 3 against those at batch 1) and the same names:
+
+  scripts/export.py --model_name smlpnet_tiny --source_onnx_path theirs.onnx --onnx_path smlp_t.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from smlp import cli, files, provenance
+from smlp.cli import UserError
+
+PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
+PROOF_BATCHES = (1, 3)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = _parse(argv)
+    if flags.onnx_path.suffix != ".onnx":
+        raise UserError(
+            f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
+        )
+    images = photographs(flags.model_name)
+    with files.whole_file(flags.onnx_path) as partial:
+        if flags.source_onnx_path:
+            facts = adopt(flags.source_onnx_path, partial, images, flags.tolerance)
+            source = {"onnx": flags.source_onnx_path}
+        else:
+            facts = export(
+                flags.model_name,
+                flags.pth_path,
+                partial,
+                flags.opset_version,
+                flags.num_classes,
+                images,
+                flags.tolerance,
+            )
+            source = {"checkpoint": flags.pth_path}
+        sidecar = provenance.describe(
+            source,
+            PACKAGES,
+            model_name=flags.model_name,
+            **facts,
+            sha256=files.digest(partial),
+        )
+        files.write_json(files.sidecar_path(partial), sidecar)
+    cli.say(
+        f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs an image, "
+        f"largest difference {max(facts['largest_difference'].values()):.2e}"
+    )
+    return 0
+
+
+def export(
+    model_name: str,
+    pth_path: Path,
+    onnx_path: Path,
+    opset: int,
+    num_classes: int | None,
+    images: np.ndarray,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
+
+    Returns the facts for the sidecar. Raises UserError where the two runtimes differ by more than `tolerance`
+    times the largest logit (at least 1).
+    """
+    import onnx
+    import torch
+
+    from smlp import graph, models
+    from smlp.checkpoint import load_model
+
+    with models.exportable():
+        model, checkpoint_facts = load_model(model_name, pth_path, num_classes)
+    with warnings.catch_warnings(), torch.inference_mode():
+        # torch prefers its newer exporter, which cannot write opset 11, the newest that CANN 5 and 6 surely read
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                model,
+                (torch.from_numpy(images[:2]),),
+                str(onnx_path),
+                opset_version=opset,
+                input_names=[graph.INPUT],
+                output_names=[graph.OUTPUT],
+                dynamic_axes={graph.INPUT: {0: "batch"}, graph.OUTPUT: {0: "batch"}},
+                do_constant_folding=True,
+                dynamo=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{model_name}: opset {opset} cannot express it ({reason}); try a higher --opset_version"
+            ) from None
+    exported = graph.load(onnx_path)
+    graph.rename_ends(exported, checkpoint_facts["num_classes"])
+    onnx.save(exported, onnx_path)
+
+    def reference(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(torch.from_numpy(batch)).numpy()
+
+    return {
+        **graph.facts(exported),
+        **checkpoint_facts,
+        **prove(onnx_path, reference, "PyTorch", images, tolerance),
+    }
+
+
+def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -> dict[str, Any]:
+    """Check a ready-made ONNX file, give its input and output our names, write it to `onnx_path`.
+
+    The proof compares every image by itself with the same image inside a larger batch: a graph whose batch
+    is not really free, or whose images influence each other, fails.
+    """
+    import onnx
+
+    from smlp import graph
+
+    model = graph.load(source)
+    have, want = graph.shape(graph.inputs(model)[0]), (None, *images.shape[1:])
+    if have != want:
+        raise UserError(
+            f"{source}: its input has shape {have} (None = free) but {want} was expected; "
+            "export it with a dynamic batch dimension and this model's image size"
+        )
+    logits = run_onnx(source, images[:1])
+    if logits.ndim != 2:
+        raise UserError(f"{source}: its output has shape {logits.shape} for one image; (1, classes) was expected")
+    graph.rename_ends(model, logits.shape[1])
+    onnx.save(model, onnx_path)
+
+    def one_by_one(batch: np.ndarray) -> np.ndarray:
+        return np.concatenate([run_onnx(onnx_path, batch[i : i + 1]) for i in range(len(batch))])
+
+    return {
+        **graph.facts(model),
+        "num_classes": logits.shape[1],
+        **prove(onnx_path, one_by_one, "itself at batch 1", images, tolerance),
+    }
+
+
+def prove(
+    onnx_path: Path, reference: Callable[[np.ndarray], np.ndarray], name: str, images: np.ndarray, tolerance: float
+) -> dict[str, Any]:
+    """Compare the ONNX file in ONNX Runtime with `reference` at every proof batch; raise UserError if they differ."""
+    differences = {}
+    for size in PROOF_BATCHES:
+        expected, actual = reference(images[:size]), run_onnx(onnx_path, images[:size])
+        if actual.shape != expected.shape:
+            raise UserError(f"the ONNX output at batch {size} has shape {actual.shape}, {name} gives {expected.shape}")
+        if not np.isfinite(actual).all() or not np.isfinite(expected).all():
+            raise UserError(f"an output at batch {size} is NaN or infinite; check the checkpoint's weights")
+        difference = float(np.abs(actual - expected).max())
+        allowed = tolerance * max(1.0, float(np.abs(expected).max()))
+        if difference > allowed:
+            raise UserError(
+                f"the ONNX file differs from {name} by {difference:.3e} at batch {size}, more than {allowed:.3e}; "
+                "try another --opset_version, or allow more with --tolerance if the accuracy table agrees"
+            )
+        differences[f"batch_{size}"] = difference
+    return {"largest_difference": differences, "tolerance": tolerance, "compared_with": name}
+
+
+def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
+    """Logits of `images` by ONNX Runtime on the CPU, nothing optimised away that the file states."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+    except Exception as error:  # the runtime's own exceptions share no narrower base
+        raise UserError(
+            f"{path}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
+        ) from None
+
+
+def photographs(model_name: str) -> np.ndarray:
+    """Three real photographs, preprocessed for `model_name`: float32 (3, 3, H, W).
+
+    They come with scikit-learn and matplotlib, so that a proof needs neither the user's data nor a network.
+    """
+    from smlp.transform import resolve
+
+    transform = resolve(model_name)
+    sources = [
+        ("sklearn", "datasets/images/china.jpg"),
+        ("sklearn", "datasets/images/flower.jpg"),
+        ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ]
+    return np.stack([transform((_package_folder(package) / file).read_bytes()) for package, file in sources])
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the proof needs photographs of the Python package {package!r}; pip install {package}")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _opset(text: str) -> int:
+    from smlp import graph
+
+    if not text.isdigit() or int(text) not in graph.OPSETS:
+        raise argparse.ArgumentTypeError(f"opset {text!r} is not between {graph.OPSETS[0]} and {graph.OPSETS[-1]}")
+    return int(text)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--model_name", required=True, help="a timm model name, or smlpnet_tiny, _small, _base")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--pth_path", type=Path, help="checkpoint to export")
+    source.add_argument("--source_onnx_path", type=Path, help="ready-made ONNX file to check instead")
+    parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--opset_version", type=_opset, default=11, help="ONNX opset, 9 to 18")
+    parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
+    parser.add_argument(
+        "--tolerance",
+        type=cli.positive_number,
+        default=1e-4,
+        help="largest difference, as a fraction of the largest logit (at least 1)",
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,164 @@
+"""Run an engine over preprocessed images: the accuracy pass.
+
+Files and summary are those of ais_bench, for every backend: `<output>/<output_dirname>/<stem>_0.npy`, one a
+.bin, shape (1, classes), and beside the folder `<output_dirname>_summary.json`. A short last batch is padded
+with its first image and the padding dropped. The folder appears when it is complete.
+
+  scripts/infer.py --model bs8.onnx --input bins/ --output out/ --output_dirname bs8 --outfmt NPY
+
+Without --input the engine runs once on made-up data, as ais_bench does. Needs NumPy and the backend's runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smlp import aisbench, backends, bins, cli, files, lock, provenance
+from smlp.backends import Engine, Timings
+from smlp.cli import UserError
+
+# the files of a result folder; one with anything else in it is not ours to replace
+OWN_FILES = r".+_\d+\.(npy|bin|txt)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = _parse(argv)
+    if flags.output_dirname and not flags.output:
+        raise UserError("--output_dirname needs --output, the folder to make it in")
+    name, facts, engine = backends.open_engine(
+        flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
+    )
+    with lock.hold(flags.device or backends.load(name).DEVICE, exclusive=False), engine:
+        batch_size = backends.batch_size(engine, flags.batchsize)
+        inputs = None if flags.input is None else bins.find(flags.input)
+        if not flags.output:
+            result = _run(engine, batch_size, inputs, None, flags)
+        else:
+            folder = flags.output / (flags.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
+            with files.whole_folder(folder, OWN_FILES) as partial:
+                result = _run(engine, batch_size, inputs, partial, flags)
+            result["filesinfo"] = {
+                index: {
+                    "infiles": entry["infiles"],
+                    "outfiles": [str(folder / Path(out).name) for out in entry["outfiles"]],
+                }
+                for index, entry in result["filesinfo"].items()
+            }
+        report = aisbench.summary(result["timings"], batch_size, result["filesinfo"])
+        report["smlp"] = provenance.describe(
+            packages=backends.load(name).PACKAGES,
+            emulated=engine.emulated,
+            model=flags.model_label or facts.get("model_name") or flags.model.stem,
+            backend=name,
+            precision=facts.get("precision", "unknown"),
+            batch=batch_size,
+            device=engine.device,
+            threads=flags.threads,
+            engine={"path": str(flags.model), "sha256": facts.get("sha256") or files.digest(flags.model)},
+            images=result["images"],
+        )
+    if flags.output:
+        files.write_json(folder.with_name(folder.name + "_summary.json"), report)
+    aisbench.print_summary(report, batch_size, flags.display_all_summary)
+    return 0
+
+
+def _run(engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Path | None, flags: Any) -> dict[str, Any]:
+    """All batches through the engine, outputs into `folder`; returns timings and the files that were made."""
+    info = engine.inputs[0]
+    total = Timings([], [], [])
+    result: dict[str, Any] = {"timings": total, "filesinfo": {}, "images": 0}
+    if inputs is None:
+        batches = iter([bins.Batch(_made_up(info, batch_size, flags.pure_data_type), [])])
+        count = batch_size
+    else:
+        _refuse_collisions(inputs)
+        batches = bins.batches(inputs, info, batch_size)
+        count = len(inputs)
+    started = said = time.monotonic()
+    for index, batch in enumerate(batches):
+        for _ in range(flags.warmup_count if index == 0 else 0):
+            engine.run(batch.images)
+        for _ in range(flags.loop):
+            outputs, timings = engine.run(batch.images)
+            for have, new in zip(total, timings):
+                have.extend(new)
+        parts = batch.parts or [(Path("pure_infer_data"), batch_size)]
+        first = 0
+        for path, size in parts:
+            stem = path.name.split(".")[0]  # as ais_bench: up to the first dot
+            outfiles = []
+            for number, output in enumerate(outputs):
+                if folder:
+                    outfile = folder / f"{stem}_{number}.{flags.outfmt.lower()}"
+                    _save(outfile, output[first : first + size])
+                    outfiles.append(str(outfile))
+            infiles = [str(path)] if batch.parts else []
+            result["filesinfo"][str(len(result["filesinfo"]))] = {"infiles": infiles, "outfiles": outfiles}
+            first += size
+        result["images"] += first
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            rate = result["images"] / (said - started)
+            done = len(result["filesinfo"])
+            cli.say(f"{done} of {count} files, {rate:.1f} images/s, {(said - started) * (count / done - 1):.0f} s left")
+    return result
+
+
+def _refuse_collisions(inputs: Sequence[Path]) -> None:
+    # ais_bench cuts names at the first dot and lets the second file win in silence; we do not follow it there
+    seen: dict[str, Path] = {}
+    for path in inputs:
+        stem = path.name.split(".")[0]
+        if stem in seen:
+            raise UserError(
+                f"{path}: its output would overwrite that of {seen[stem].name}; "
+                "rename one, names count up to the first dot"
+            )
+        seen[stem] = path
+
+
+def _made_up(info: backends.TensorInfo, batch_size: int, kind: str) -> np.ndarray:
+    shape = (batch_size, *info.shape[1:])
+    if kind == "zero":
+        return np.zeros(shape, info.dtype)
+    # ais_bench fills in random bytes, among which floats that are NaN; ours are images
+    values = np.random.default_rng(0).uniform(0, 255 if info.dtype == np.uint8 else 1, shape)
+    return values.astype(info.dtype)
+
+
+def _save(path: Path, output: np.ndarray) -> None:
+    if path.suffix == ".npy":
+        np.save(path, output)
+    elif path.suffix == ".bin":
+        np.ascontiguousarray(output).tofile(path)
+    else:
+        form = "%f " if output.dtype.kind == "f" else "%d "
+        rows = output.reshape(-1, output.shape[-1])
+        path.write_text("".join("".join(form % value for value in row) + "\n" for row in rows))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    aisbench.add_engine_flags(parser)
+    parser.add_argument("--input", help="folder of .bin or .npy files, or a comma list of files")
+    parser.add_argument("--output", type=Path, help="folder for the result folder; nothing is written without it")
+    parser.add_argument("--output_dirname", help="name of the result folder; a time stamp unless given")
+    parser.add_argument("--outfmt", type=str.upper, choices=("NPY", "BIN", "TXT"), default="BIN", help="output format")
+    parser.add_argument("--loop", type=cli.positive_int, default=1, help="executions a batch")
+    parser.add_argument("--warmup_count", type=cli.count, default=1, help="untimed executions before the first batch")
+    parser.add_argument(
+        "--pure_data_type", choices=("zero", "random"), default="zero", help="data where --input is absent"
+    )
+    parser.add_argument("--display_all_summary", action="store_true", help="print the transfer times too")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

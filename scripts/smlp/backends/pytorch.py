@@ -1,0 +1,55 @@
+"""Eager PyTorch in fp32: the reference that every engine is judged against. It runs the checkpoint itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cli import UserError
+from . import Engine, TensorInfo, Timings, require, timed
+
+COMPILES_FROM = None
+SUFFIX = ".pth"
+PRECISIONS = ("fp32",)
+DEVICE = "cpu"
+PACKAGES = ("torch", "torchvision", "timm", "einops")
+
+
+def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+    """A checkpoint as an engine of any batch size. `facts` (its sidecar) must name the model."""
+    return _Eager(path, device, threads, facts)
+
+
+class _Eager(Engine):
+    def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
+        if device != "cpu":
+            raise UserError(f"backend 'pytorch' is the fp32 reference and runs on the cpu, not on {device!r}")
+        if "model_name" not in facts:
+            raise UserError(
+                f"{path}: which model is it? fetch it with scripts/retrieve.py, which writes that beside it"
+            )
+        self._path, self._threads, self._facts = path, threads, facts
+        self.device = device
+
+    def _open(self) -> None:
+        torch = require("torch", "pytorch")
+        from ..checkpoint import load_model
+
+        if self._threads:
+            torch.set_num_threads(self._threads)
+        self._model, facts = load_model(self._facts["model_name"], self._path, self._facts.get("num_classes"))
+        channels, height, width = self._model.pretrained_cfg["input_size"]
+        self.inputs = [TensorInfo("input", np.dtype(np.float32), (None, channels, height, width))]
+        self.outputs = [TensorInfo("output", np.dtype(np.float32), (None, facts["num_classes"]))]
+
+    def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
+        import torch
+
+        with torch.inference_mode():
+            output, compute_ms = timed(self._model, torch.from_numpy(images))
+        return [output.numpy()], Timings([], [compute_ms], [])
+
+    def _close(self) -> None:
+        del self._model
