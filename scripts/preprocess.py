@@ -1,0 +1,305 @@
+"""Images of a validation set -> bins that an engine reads as they are.
+
+Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with <data_root>/val_label.txt
+Writes  <save_dir>/batch-00000.bin …  float32, NCHW, C order, no header; the number counts batches over the whole
+                                      split; the last one is as short as it comes, never padded
+        <save_dir>/manifest.csv       one row an image: index,bin,image,class,label,sha256
+        <save_dir>.json               transform, skipped images, versions, how it was made
+The folder appears whole or not at all. The pixels are those that torchvision and timm would give, bit for bit.
+
+    python scripts/preprocess.py --data_root /data/imagenet --save_dir results/bins --batch_size 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import features
+
+from smlp import cli, dataset, files, provenance
+from smlp import transform as transforms
+
+# Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
+_CHUNK_IMAGES = 16
+
+
+class Outcome(NamedTuple):
+    """What became of one image: its checksum, and why it was not usable (None where it was)."""
+
+    entry: dataset.Entry
+    sha256: str
+    reason: str | None
+
+
+def preprocess(
+    entries: Sequence[dataset.Entry],
+    data_root: Path,
+    save_dir: Path,
+    transform: transforms.Transform,
+    *,
+    batch_size: int = 1,
+    workers: int = 1,
+    skip_bad: bool = False,
+) -> dict[str, Any]:
+    """Write the bins and the manifest of `entries` into the folder `save_dir`; return the facts for its sidecar.
+
+    Raises UserError, leaving nothing behind, for the first image that cannot be used (unless `skip_bad`), for a
+    disk that is too small and for a worker process that dies.
+    """
+    image_bytes = 4 * int(np.prod(transform.shape))
+    files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
+    state = dataset.state(entries, data_root)  # before anything is read: what changes meanwhile is noticed next time
+    rows: list[dataset.Row] = []
+    skipped: list[Outcome] = []
+    with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
+        work = functools.partial(
+            write_bins, data_root=data_root, folder=folder, transform=transform, batch_size=batch_size
+        )
+        chunks = list(_chunks(entries, batch_size, workers))
+        with contextlib.closing(_in_order(work, chunks, workers)) as results, _progress(len(entries)) as advance:
+            for outcomes in results:
+                for entry, sha256, reason in outcomes:
+                    if reason is None:
+                        name = dataset.bin_name(entry.index // batch_size)
+                        rows.append(dataset.Row(entry.index, name, entry.image, entry.class_name, entry.label, sha256))
+                    elif skip_bad:
+                        skipped.append(Outcome(entry, sha256, reason))
+                    else:
+                        raise cli.UserError(
+                            f"{data_root / entry.image}: {reason}; replace the file, or leave such images out with "
+                            "--on_bad_image skip"
+                        )
+                advance(len(outcomes))
+        if not rows:
+            raise cli.UserError(
+                f"{data_root / entries[0].image}: {skipped[0].reason}, and so with every image; check --data_root"
+            )
+        dataset.write_manifest(folder / dataset.MANIFEST, rows)
+        dataset.sidecar_path(save_dir).unlink(missing_ok=True)  # an old one must not describe the new folder
+    return {
+        "batch_size": batch_size,
+        "images": len(rows),
+        "bins": len({row.bin for row in rows}),
+        "bytes": image_bytes * len(rows),
+        "transform": transform.to_dict(),
+        "skipped": [
+            {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
+            for entry, sha256, reason in skipped
+        ],
+        "state": state,
+    }
+
+
+def write_bins(
+    entries: Sequence[dataset.Entry], data_root: Path, folder: Path, transform: transforms.Transform, batch_size: int
+) -> list[Outcome]:
+    """Preprocess consecutive images into whole bins below `folder`.
+
+    An image that cannot be used leaves a gap in no bin: the next one takes its place, the bin gets shorter.
+    """
+    images = np.empty((batch_size, *transform.shape), np.float32)
+    outcomes = []
+    for number, batch in itertools.groupby(entries, lambda entry: entry.index // batch_size):
+        filled = 0
+        for entry in batch:
+            content = (data_root / entry.image).read_bytes()
+            reason = None
+            try:
+                transform(content, out=images[filled])
+                filled += 1
+            except cli.UserError as error:
+                reason = str(error)
+            outcomes.append(Outcome(entry, hashlib.sha256(content).hexdigest(), reason))
+        if filled:
+            path = folder / dataset.bin_name(number)
+            try:
+                path.write_bytes(images[:filled].data)
+            except OSError as error:  # write() does not say which file
+                raise OSError(error.errno, error.strerror, str(path)) from None
+    return outcomes
+
+
+def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> Iterator[Sequence[dataset.Entry]]:
+    """Runs of whole batches, small enough that every worker gets several."""
+    images = min(_CHUNK_IMAGES, len(entries) // (4 * workers))
+    step = max(images // batch_size, 1) * batch_size
+    return (entries[start : start + step] for start in range(0, len(entries), step))
+
+
+def _in_order(work: Callable, chunks: Sequence, workers: int) -> Iterator[list[Outcome]]:
+    """work(chunk) for each chunk, in their order, by `workers` processes that run a bounded number of chunks ahead."""
+    workers = min(workers, len(chunks))
+    if workers == 1:
+        yield from map(work, chunks)
+        return
+    # Not fork: it would copy threads' locks, and the lock on the scratch folder into processes that may outlive us.
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    pending: collections.deque = collections.deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(work, chunk))
+            if len(pending) > 3 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise cli.UserError(
+            f"one of the {workers} worker processes was killed or ran out of memory; give the job more memory, or "
+            "use fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """In a fresh worker: leave Ctrl-C to the parent, and go when the parent has gone (by kill -9, for instance)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _quiet_pillow()
+
+    def follow_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def _quiet_pillow() -> None:
+    """Pillow warns of odd but readable files (palettes, EXIF data, sizes) once per process and place: noise here."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A function to report finished images to: a bar on a terminal, a line every tenth of the way in a log."""
+    start = time.perf_counter()
+    done = 0
+    if sys.stderr.isatty():
+        from rich import progress
+        from rich.console import Console
+
+        columns = (
+            progress.TextColumn("preprocess"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[images_per_s]:.0f} images/s"),
+            progress.TimeRemainingColumn(),
+        )
+        with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=total, images_per_s=0.0)
+
+            def advance(images: int) -> None:
+                nonlocal done
+                done += images
+                bar.update(task, completed=done, images_per_s=done / (time.perf_counter() - start))
+
+            yield advance
+        return
+
+    def report(images: int) -> None:
+        nonlocal done
+        tenths = done * 10 // total
+        done += images
+        if done * 10 // total > tenths:
+            seconds = time.perf_counter() - start
+            left_s = seconds / done * (total - done)
+            cli.say(f"preprocess: {done}/{total} images, {done / seconds:.0f} images/s, {left_s:.0f} s left")
+
+    yield report
+
+
+def _require_apart(save_dir: Path, split_folder: Path) -> None:
+    """Stop before the bins would become part of the dataset, or replace a file."""
+    if split_folder.resolve() in (save_dir.resolve(), *save_dir.resolve().parents):
+        raise cli.UserError(
+            f"--save_dir {save_dir}: lies among the images in {split_folder}; choose a folder elsewhere"
+        )
+    if save_dir.exists() and not save_dir.is_dir():
+        raise cli.UserError(f"--save_dir {save_dir}: is a file; choose a new folder")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Flag type: K/N, part K (from 0) of N."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, such as 0/4 for the first of four parts")
+    return int(index), int(count)
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--data_root", type=Path, required=True, help="folder that contains val/")
+    parser.add_argument("--save_dir", type=Path, required=True, help="folder for the bins and their manifest")
+    parser.add_argument("--batch_size", type=cli.positive_int, default=1, help="images in a bin")
+    parser.add_argument(
+        "--model_name", default="smlpnet_tiny", help="whose preprocessing: smlpnet_tiny, _small, _base or a timm name"
+    )
+    parser.add_argument("--split", default="val", help="folder below data_root with the images")
+    parser.add_argument("--workers", type=cli.positive_int, default=cli.default_workers(), help="processes")
+    parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="only part K (from 0) of N")
+    parser.add_argument(
+        "--on_bad_image",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at an empty, truncated or unreadable image: stop, or leave it out and list it in the sidecar",
+    )
+    args = parser.parse_args(argv)
+    _quiet_pillow()
+
+    transform = transforms.resolve(args.model_name)
+    save_dir = Path(os.path.abspath(args.save_dir))
+    everything = dataset.list_images(args.data_root, args.split)
+    _require_apart(save_dir, args.data_root / args.split)
+    index, count = args.shard
+    entries = dataset.shard(everything, index, count, args.batch_size)
+    if not entries:
+        raise cli.UserError(
+            f"--shard {index}/{count}: is empty, {args.data_root} has only {len(everything)} images; use fewer shards"
+        )
+    facts = preprocess(
+        entries,
+        args.data_root,
+        save_dir,
+        transform,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        skip_bad=args.on_bad_image == "skip",
+    )
+    sidecar = provenance.describe(
+        packages=("numpy", "pillow"),
+        model=args.model_name,
+        data_root=str(args.data_root),
+        split=args.split,
+        shard={"index": index, "count": count},
+        **facts,
+        libjpeg_turbo=features.version("libjpeg_turbo"),
+    )
+    files.write_json(dataset.sidecar_path(save_dir), sidecar)
+    skipped = (
+        f", {len(facts['skipped'])} skipped (listed in {dataset.sidecar_path(save_dir)})" if facts["skipped"] else ""
+    )
+    cli.say(
+        f"{args.save_dir}: {facts['images']} images in {facts['bins']} bins, {facts['bytes'] / 1e6:.1f} MB{skipped}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
