@@ -1,0 +1,158 @@
+"""Statistics behind the two tables: intervals, tests, verdicts.
+
+NumPy and the standard library only: the commands that run on the target import this under Python 3.9.
+Every function takes plain counts or arrays and has a published source, named in its docstring.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+# 97.5% quantile of the standard normal distribution: two-sided 95% intervals throughout.
+_Z = 1.959963984540054
+
+# Runs needed before a percentile is worth quoting: about three samples beyond it.
+PERCENTILE_MIN_RUNS = {50: 1, 90: 30, 95: 60, 99: 300}
+
+_BOOTSTRAP_CHUNK = 1_000_000  # resampled latencies held in memory at a time
+
+
+class PairedDrop(NamedTuple):
+    """What happens to top-1 accuracy between a reference and an engine on the same images."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+    drop_points: float  # reference minus engine, percentage points; positive = the engine is worse
+    drop_low_points: float  # 95% confidence interval of the drop
+    drop_high_points: float
+    verdict: str  # pass | fail | undecided
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """95% score interval of a proportion, as fractions (Wilson 1927, JASA 22:209-212)."""
+    if not 0 <= successes <= total or total == 0:
+        raise ValueError(f"{successes} of {total} is not a proportion")
+    p, z2 = successes / total, _Z * _Z
+    centre = p + z2 / (2 * total)
+    half = _Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total * total))
+    # The bounds are exactly 0 and 1 at the extremes; rounding must not push them beyond.
+    low = 0.0 if successes == 0 else (centre - half) / (1 + z2 / total)
+    high = 1.0 if successes == total else (centre + half) / (1 + z2 / total)
+    return low, high
+
+
+def mcnemar_exact_p(right_to_wrong: int, wrong_to_right: int) -> float:
+    """Two-sided exact McNemar p of the discordant counts (McNemar 1947, Psychometrika 12:153-157).
+
+    Twice the smaller tail of a binomial(n, 1/2), at most 1. Summed in whole numbers, so it is exact to
+    the last bit for any count (a tail of 2^-50000 underflows to 0.0).
+    """
+    discordant = right_to_wrong + wrong_to_right
+    term = tail = 1  # binomial(discordant, 0)
+    for k in range(min(right_to_wrong, wrong_to_right)):
+        term = term * (discordant - k) // (k + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << discordant))
+
+
+def paired_difference_interval(b: int, c: int, n: int) -> tuple[float, float]:
+    """95% score interval of the difference (b - c) / n of two paired proportions, as fractions.
+
+    b, c: pairs where only the first, only the second is a success; n: all pairs.
+    Tango 1998, Statistics in Medicine 17:891-908: the differences that a score test with the restricted
+    maximum-likelihood estimate does not reject. Chosen over the Wald family because flips are few:
+    with none among 200 images Wald is 0 wide and Agresti-Min still passes a true drop of 1.0 point in
+    13% of samples, where Tango keeps to the 2.5% it promises.
+    """
+    if min(b, c) < 0 or b + c > n or n == 0:
+        raise ValueError(f"{b} and {c} discordant pairs of {n} are not possible")
+
+    def score(difference: float) -> float:
+        """Standardised distance of the observed from an assumed difference; falls as the latter rises."""
+        linear = (2 * n - b + c) * difference - b - c
+        constant = c * difference * (1 - difference)
+        root = math.sqrt(max(0.0, linear * linear + 8 * n * constant))
+        # Probability of "only the second" given the difference; the form without cancellation.
+        only_second = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
+        variance = n * (2 * only_second + difference * (1 - difference))
+        distance = b - c - n * difference
+        return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+    observed = (b - c) / n
+    low = -1.0 if observed == -1 else _bisect(lambda difference: score(difference) - _Z, -1.0, observed)
+    high = 1.0 if observed == 1 else _bisect(lambda difference: score(difference) + _Z, observed, 1.0)
+    return low, high
+
+
+def _bisect(falling, low: float, high: float) -> float:
+    """Where a falling function crosses zero between low and high, to the last bit or nearly so."""
+    for _ in range(100):
+        middle = (low + high) / 2
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def verdict(correct_reference: np.ndarray, correct_engine: np.ndarray, margin_points: float) -> PairedDrop:
+    """Judge the top-1 drop from reference to engine against a margin in percentage points.
+
+    correct_reference, correct_engine: bool (N,), one entry an image, in the same order.
+    pass: the whole 95% interval of the drop lies below the margin; fail: the whole interval lies above
+    it; undecided: the margin is inside, the images are too few to tell.
+    """
+    if correct_reference.shape != correct_engine.shape:
+        raise ValueError(f"{correct_reference.shape} and {correct_engine.shape} are not the same images")
+    right_to_wrong = int(np.count_nonzero(correct_reference & ~correct_engine))
+    wrong_to_right = int(np.count_nonzero(~correct_reference & correct_engine))
+    images = len(correct_reference)
+    low, high = (100 * bound for bound in paired_difference_interval(right_to_wrong, wrong_to_right, images))
+    judgement = "pass" if high < margin_points else "fail" if low > margin_points else "undecided"
+    drop = 100 * (right_to_wrong - wrong_to_right) / images
+    return PairedDrop(right_to_wrong, wrong_to_right, drop, low, high, judgement)
+
+
+def latency_percentiles(latencies_ms: np.ndarray) -> dict[str, float | None]:
+    """`latency_ms_p50` … `latency_ms_p99`, None where there are too few runs to support one.
+
+    latencies_ms: float (N,), N >= 1. Linear interpolation, as ais_bench (numpy.percentile's default).
+    """
+    latencies_ms = _latencies(latencies_ms)
+    return {
+        f"latency_ms_p{percent}": float(np.percentile(latencies_ms, percent)) if len(latencies_ms) >= needed else None
+        for percent, needed in PERCENTILE_MIN_RUNS.items()
+    }
+
+
+def bootstrap_interval_mean_throughput(
+    latencies_ms: np.ndarray, batch: int, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float | None, float | None]:
+    """95% interval of mean throughput, 1000 * batch / mean(latencies_ms), in images/s.
+
+    latencies_ms: float (N,). Percentile bootstrap over runs (Efron 1979, Annals of Statistics 7:1-26),
+    the same for the same seed; (None, None) for a single run. It assumes that runs are interchangeable:
+    a drift of the machine is not in it, that is what `stable` is for.
+    """
+    latencies_ms = _latencies(latencies_ms)
+    runs = len(latencies_ms)
+    if runs == 1:
+        return None, None
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    at_once = max(1, _BOOTSTRAP_CHUNK // runs)
+    for start in range(0, resamples, at_once):
+        part = means[start : start + at_once]
+        part[:] = latencies_ms[random.integers(0, runs, size=(len(part), runs))].mean(axis=1)
+    low, high = np.percentile(1000 * batch / means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _latencies(latencies_ms: np.ndarray) -> np.ndarray:
+    latencies_ms = np.asarray(latencies_ms, dtype=np.float64)
+    if latencies_ms.ndim != 1 or not len(latencies_ms):
+        raise ValueError(f"one latency a run was expected, not an array of shape {latencies_ms.shape}")
+    return latencies_ms
