@@ -1,0 +1,77 @@
+"""Take trained image classifiers to accelerators, and prove what they do there.
+
+`snakemake --cores N` runs the sweep that config.yaml describes; `--configfile` names another one.
+Each stage is also a target: retrieve, export, compile, preprocess, infer, evaluate, measure, tabulate.
+"""
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from scripts.smlp import cli, settings
+
+min_version("9.0")
+
+# A configuration file is a whole sweep: merging it over the demo's would add the demo's models to it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+if Path.cwd() != Path(workflow.basedir):
+    cli.fail(f"run snakemake from {workflow.basedir}: commands and results have paths relative to it")
+config = cli.or_fail(settings.complete, config, str((workflow.overwrite_configfiles or ["config.yaml"])[-1]))
+
+settings.use_this_interpreter()
+
+
+include: "rules/common.smk"
+include: "rules/retrieve.smk"
+include: "rules/export.smk"
+include: "rules/compile.smk"
+include: "rules/preprocess.smk"
+include: "rules/infer.smk"
+include: "rules/evaluate.smk"
+include: "rules/measure.smk"
+include: "rules/tabulate.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tabulate.output,
+
+
+rule retrieve:
+    input:
+        sources(),
+
+
+rule export:
+    input:
+        collect("results/export/{model}/model.onnx", model=config["models"]),
+
+
+rule compile:
+    input:
+        [engine(*cell) for cell in cells()],
+
+
+rule preprocess:
+    input:
+        shards(),
+
+
+rule infer:
+    input:
+        [folder for cell in cells() for folder in outputs(*cell)],
+
+
+rule evaluate:
+    input:
+        accuracies(),
+
+
+rule measure:
+    input:
+        throughputs(),

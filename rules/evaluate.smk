@@ -1,0 +1,62 @@
+"""Evaluate: outputs to top-1 and top-5, each engine against the reference.
+
+Needs: the result folders of every shard, and the shards' manifests.
+Makes: results/evaluate/{model}/reference/{dataset}.json and .csv (its prediction for every image),
+results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json.
+"""
+
+
+rule evaluate_reference:
+    """Score the reference and keep its prediction for every image."""
+    input:
+        results=lambda wildcards: reference_outputs(wildcards.model),
+        bins=lambda wildcards: [bins(wildcards.model, shard) for shard in SHARDS],
+    output:
+        figures="results/evaluate/{model}/reference/{dataset}.json",
+        predictions="results/evaluate/{model}/reference/{dataset}.csv",
+    log:
+        "results/logs/evaluate/{model}/reference/{dataset}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{model}/reference/{dataset}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        code=code_digest("evaluate"),
+    message:
+        "{wildcards.model}: evaluate the reference"
+    shell:
+        "python scripts/evaluate.py --infer_result_dir {input.results:q} --labels {input.bins:q}"
+        " --model_label {wildcards.model:q} --json {output.figures:q} --predictions {output.predictions:q} > {log:q} 2>&1"
+
+
+rule evaluate_engine:
+    """Score an engine and compare it with the reference, image by image."""
+    input:
+        results=lambda wildcards: outputs(wildcards.model, wildcards.backend, wildcards.precision, wildcards.batch),
+        bins=lambda wildcards: [bins(wildcards.model, shard) for shard in SHARDS],
+        reference="results/evaluate/{model}/reference/{dataset}.csv",
+    output:
+        "results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json",
+    log:
+        "results/logs/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        margin_points=config["accuracy"]["margin_points"],
+        code=code_digest("evaluate"),
+    message:
+        "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
+    shell:
+        "python scripts/evaluate.py --infer_result_dir {input.results:q} --labels {input.bins:q}"
+        " --model_label {wildcards.model:q} --reference {input.reference:q} --margin_points {params.margin_points}"
+        " --json {output:q} > {log:q} 2>&1"

@@ -1,0 +1,34 @@
+"""Measure: the performance pass, with the machine to itself.
+
+Needs: an engine (or the checkpoint, for the reference) and the first shard's bins.
+Makes: results/measure/{model}/{backend}/{precision}/bs{batch}.json and every latency in bs{batch}.npy.
+"""
+
+
+rule measure_engine:
+    """Measure latency and throughput of an engine on real images, nothing else running."""
+    input:
+        engine=lambda wildcards: engine(wildcards.model, wildcards.backend, wildcards.precision, wildcards.batch),
+        bins=lambda wildcards: bins(wildcards.model, 0),
+    output:
+        summary="results/measure/{model}/{backend}/{precision}/bs{batch}.json",
+        latencies="results/measure/{model}/{backend}/{precision}/bs{batch}.npy",
+    log:
+        "results/logs/measure/{model}/{backend}/{precision}/bs{batch}.log",
+    benchmark:
+        "results/benchmarks/measure/{model}/{backend}/{precision}/bs{batch}.tsv"
+    conda:
+        "../envs/{backend}.yaml"
+    threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        flags=flags(config["measure"]),
+        code=lambda wildcards: code_digest("measure", wildcards.backend),
+        tools=lambda wildcards: tools(wildcards.backend),
+    message:
+        "{wildcards.model}: measure {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
+    shell:
+        "python scripts/measure.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
+        " --threads {threads} --input {input.bins:q} {params.flags:q} --output {output.summary:q} > {log:q} 2>&1"

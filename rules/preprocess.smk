@@ -1,0 +1,40 @@
+"""Preprocess: images to bins, shard by shard.
+
+Needs: config `dataset.root`, or the demo's images of results/retrieve/{dataset}/.
+Makes: results/preprocess/{dataset}/{transform}/shard-{shard}/ with a manifest.csv, and a sidecar beside it.
+"""
+
+
+onstart:
+    if not IS_DEMO:
+        cli.or_fail(images)
+
+
+rule preprocess_shard:
+    """Resize, crop and normalise one shard's images, bit for bit as the model was evaluated."""
+    input:
+        [f"results/retrieve/{DATASET}.json"] if IS_DEMO else [],
+    output:
+        folder=directory("results/preprocess/{dataset}/{transform}/shard-{shard}"),
+        sidecar="results/preprocess/{dataset}/{transform}/shard-{shard}.json",
+    log:
+        "results/logs/preprocess/{dataset}/{transform}/shard-{shard}.log",
+    benchmark:
+        "results/benchmarks/preprocess/{dataset}/{transform}/shard-{shard}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        flags=flags({"data_root": DATA_ROOT, **{key: config["dataset"][key] for key in ("split", "on_bad_image")}}),
+        shards=len(SHARDS),
+        images=lambda wildcards: images_state(wildcards.transform, wildcards.shard),
+        code=code_digest("preprocess"),
+        tools=versions(["pillow", "numpy"]),
+    message:
+        "{wildcards.dataset}: preprocess shard {wildcards.shard} for {wildcards.transform}"
+    shell:
+        "python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q}"
+        " --shard {wildcards.shard}/{params.shards} --workers {threads} --save_dir {output.folder:q} > {log:q} 2>&1"

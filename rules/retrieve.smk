@@ -1,0 +1,81 @@
+"""Retrieve: fetch what a sweep starts from.
+
+Needs: config `models` (checkpoint or onnx, a path or URL), `dataset.demo` for the demo.
+Makes: results/retrieve/{model}/checkpoint.pth or model.onnx, results/retrieve/{dataset}/ for the demo.
+"""
+
+
+rule retrieve_checkpoint:
+    """Fetch a checkpoint, or make the demo's, and make sure that it fits its model."""
+    input:
+        lambda wildcards: source_file(wildcards.model, "checkpoint"),
+    output:
+        checkpoint="results/retrieve/{model}/checkpoint.pth",
+        sidecar="results/retrieve/{model}/checkpoint.json",
+    log:
+        "results/logs/retrieve/{model}/checkpoint.log",
+    benchmark:
+        "results/benchmarks/retrieve/{model}/checkpoint.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        flags=lambda wildcards: source_flags(wildcards.model, "checkpoint"),
+        code=code_digest("retrieve"),
+    message:
+        "{wildcards.model}: retrieve the checkpoint"
+    shell:
+        "python scripts/retrieve.py checkpoint {params.flags:q} --output {output.checkpoint:q} > {log:q} 2>&1"
+
+
+rule retrieve_onnx:
+    """Fetch a ready-made ONNX file."""
+    input:
+        lambda wildcards: source_file(wildcards.model, "onnx"),
+    output:
+        "results/retrieve/{model}/model.onnx",
+    log:
+        "results/logs/retrieve/{model}/onnx.log",
+    benchmark:
+        "results/benchmarks/retrieve/{model}/onnx.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        flags=lambda wildcards: source_flags(wildcards.model, "onnx"),
+        code=code_digest("retrieve"),
+    message:
+        "{wildcards.model}: retrieve the ONNX file"
+    shell:
+        "python scripts/retrieve.py onnx {params.flags:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule retrieve_dataset:
+    """Make the demo's images: handwritten digits in ImageNet's shape."""
+    output:
+        folder=directory("results/retrieve/{dataset}"),
+        sidecar="results/retrieve/{dataset}.json",
+    log:
+        "results/logs/retrieve/{dataset}.log",
+    benchmark:
+        "results/benchmarks/retrieve/{dataset}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        flags=flags(config["dataset"].get("demo", {})),
+        code=code_digest("retrieve"),
+        tools=versions(["pillow", "scikit-learn", "numpy"]),
+    message:
+        "{wildcards.dataset}: make the demo's images"
+    shell:
+        "python scripts/retrieve.py dataset {params.flags:q} --output {output.folder:q} > {log:q} 2>&1"

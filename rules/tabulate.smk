@@ -1,0 +1,38 @@
+"""Tabulate: the two tables, the plots and the report.
+
+Needs: every accuracy and throughput of the sweep, resources/published.csv.
+Makes: results/tables/.
+"""
+
+
+rule tabulate:
+    """Put every figure of the sweep into the two tables."""
+    input:
+        accuracy=accuracies(),
+        throughput=throughputs(),
+        published="resources/published.csv",
+    output:
+        multiext("results/tables/accuracy", ".csv", ".md"),
+        multiext("results/tables/throughput", ".csv", ".md", ".png", ".svg"),
+        multiext("results/tables/latency", ".png", ".svg"),
+        flips="results/tables/flips.csv",
+        report="results/tables/report.html",
+    log:
+        "results/logs/tabulate.log",
+    benchmark:
+        "results/benchmarks/tabulate.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        flags=table_flags(),
+        output_dir=subpath(output.report, parent=True),
+        code=code_digest("tabulate"),
+    message:
+        "put everything into the two tables"
+    shell:
+        "python scripts/tabulate.py --accuracy {input.accuracy:q} --throughput {input.throughput:q}"
+        " --published {input.published:q} {params.flags:q} --output_dir {params.output_dir:q} > {log:q} 2>&1"
