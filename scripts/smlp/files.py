@@ -6,6 +6,7 @@ Standard library only: the commands that run on the target import this under Pyt
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import glob
 import hashlib
@@ -119,6 +120,21 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Get a folder's many small files onto the disk: in one call for the file system, where the system has it."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        for written in folder.iterdir():
+            _fsync(written)
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def _fsync(path: Path) -> None:
