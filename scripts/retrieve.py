@@ -43,7 +43,10 @@ def checkpoint(
     demo_dataset: Path | None,
     seed: int,
 ) -> str:
-    """Fetch a checkpoint, or make the demo's, and prove that it loads completely. Returns in a line what it is."""
+    """Fetch a checkpoint, or make the demo's, and prove that it loads completely.
+
+    Returns in a line what it is.
+    """
     from smlp import demo, download
     from smlp.checkpoint import load_model
 
@@ -69,7 +72,10 @@ def checkpoint(
 
 
 def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
-    """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks. Returns in a line what it is."""
+    """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks.
+
+    Returns in a line what it is.
+    """
     from smlp import download
 
     download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source))
@@ -77,7 +83,10 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
 
 
 def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
-    """Draw the demo's dataset, a folder like ImageNet's. Returns in a line what it is."""
+    """Draw the demo's dataset, a folder like ImageNet's.
+
+    Returns in a line what it is.
+    """
     from smlp import demo
 
     demo.make_dataset(output, train_images, val_images, seed)
@@ -106,12 +115,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="{checkpoint,onnx,dataset}")
 
     def command(run: Callable[..., str], output: Callable[[str], Path]) -> argparse.ArgumentParser:
+        what = (run.__doc__ or "").splitlines()[0]
         added = commands.add_parser(
-            run.__name__,
-            help=run.__doc__,
-            description=run.__doc__,
-            allow_abbrev=False,
-            formatter_class=parser.formatter_class,
+            run.__name__, help=what, description=what, allow_abbrev=False, formatter_class=parser.formatter_class
         )
         added.add_argument("--output", type=output, required=True, help="file or folder to write")
         added.set_defaults(run=run)
@@ -125,8 +131,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     of_onnx = command(onnx, _named(".onnx"))
-    for added in (of_checkpoint, of_onnx):
-        added.add_argument("--source", required=True, help="path or http, https or file URL")
+    for added, other in ((of_checkpoint, "; or: demo"), (of_onnx, "")):
+        added.add_argument("--source", required=True, help="path, or http, https or file URL" + other)
         added.add_argument("--md5", help="checksum that the file must have, hexadecimal")
         added.add_argument("--sha256", help="checksum that the file must have, hexadecimal")
     of_dataset = command(dataset, Path)

@@ -74,6 +74,7 @@ def golden_weights(golden):
 def tiny(tmp_path_factory, load_command, golden_weights):
     """A small real model with 7 classes: pth and json as retrieve leaves them, onnx with its sidecar as export does."""
     import torch
+
     from smlp import files, models
 
     folder = tmp_path_factory.mktemp("tiny")

@@ -44,7 +44,10 @@ def load_model(
 
     models.require_known(model_name)
     state_dict, note = load_state_dict(path, which)
-    classes = num_classes or head_classes(model_name, state_dict)
+    try:
+        classes = num_classes or head_classes(model_name, state_dict)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     model = models.create(model_name, classes)
     load_into(model, state_dict, path)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -205,7 +208,10 @@ def _check_tensors(state_dict: Mapping[Any, Any], path: Path) -> None:
 
 
 def head_classes(model_name: str, state_dict: Mapping[str, torch.Tensor]) -> int:
-    """Number of classes, read from the layer of the checkpoint that timm calls the model's classifier."""
+    """Number of classes, read from the layer of the checkpoint that timm calls the model's classifier.
+
+    Raises UserError that does not name the file: the caller knows it.
+    """
     from . import models
 
     models.require_known(model_name)
@@ -216,7 +222,7 @@ def head_classes(model_name: str, state_dict: Mapping[str, torch.Tensor]) -> int
                 return len(state_dict[key])
     wanted = " or ".join(f"{name}.weight" for name in names) or "a classifier that timm knows"
     raise UserError(
-        f"the checkpoint has no {wanted}, the head of {model_name}, to count the classes of; give --num_classes "
+        f"has no {wanted}, the head of {model_name}, to count the classes of; give --num_classes "
         f"(its keys: {_some(state_dict)})"
     )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import checkpoint, dataset, files, transform
-from .cli import UserError
+from .cli import UserError, say
 
 if TYPE_CHECKING:
     import torch
@@ -99,16 +99,16 @@ def _photograph(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
     width_px, height_px = (short_px, long_px) if rng.random() < 0.4 else (long_px, short_px)
 
     # within the centre square, because evaluation crops to it
-    glyph_px = int(short_px * rng.uniform(0.76, 0.82))
+    glyph_px = int(short_px * rng.uniform(0.80, 0.86))
     glyph = Image.fromarray(digit).resize((glyph_px, glyph_px), Image.Resampling.BICUBIC)
-    shift_px = rng.uniform(-0.015, 0.015, 2) * short_px
+    shift_px = rng.uniform(-0.01, 0.01, 2) * short_px
     corner = [int((side - glyph_px) / 2 + shift) for side, shift in zip((width_px, height_px), shift_px)]
     ink = Image.new("L", (width_px, height_px))
     ink.paste(glyph, tuple(corner))
     ink = np.asarray(ink, np.float32)[..., None] / 255
 
-    ground = rng.uniform(35, 75, 3)
-    tint = rng.uniform(190, 235, 3)
+    ground = rng.uniform(40, 65, 3)
+    tint = rng.uniform(200, 230, 3)
     coarse = rng.integers(0, 256, (height_px // 24 + 2, width_px // 24 + 2, 3), np.uint8)
     texture = np.asarray(Image.fromarray(coarse).resize((width_px, height_px), Image.Resampling.BICUBIC), np.float32)
     noise = rng.integers(-12, 13, (height_px, width_px, 1), np.int8)
@@ -147,6 +147,7 @@ def make_checkpoint(model_name: str, dataset_root: str | Path, path: str | Path,
         for start in range(0, len(paths), _BATCH):
             yield torch.from_numpy(np.stack([_read(image, read) for image in paths[start : start + _BATCH]]))
 
+    say(f"{model_name}: fitting batch norms and head to {len(images)} images of {dataset_root}")
     with torch.no_grad():
         _randomise(model, seed)
         _fit_batch_norms(model, batches(images[:_CALIBRATION_IMAGES]))
@@ -181,7 +182,7 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
     """Normal weights of variance 1 / fan-in, so that signals keep their size through the layers.
 
     NumPy's generator, seeded by the key: the same on every machine and with every version of PyTorch. Biases
-    become zero; scales (one axis) stay as the model sets them.
+    become zero and scales one, because some models begin with branches that are scaled to nothing.
     """
     import torch
 
@@ -190,8 +191,8 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
             rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
             weights = rng.standard_normal(parameter.shape, np.float32) / np.float32(parameter[0].numel() ** 0.5)
             parameter.copy_(torch.from_numpy(weights))
-        elif key.endswith("bias"):
-            parameter.zero_()
+        elif parameter.ndim == 1:
+            parameter.fill_(0 if key.endswith("bias") else 1)
 
 
 def _fit_batch_norms(model: torch.nn.Module, batches: Iterator[torch.Tensor]) -> None:
