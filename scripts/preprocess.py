@@ -151,11 +151,13 @@ def _in_order(work: Callable, chunks: Sequence, workers: int) -> Iterator[list[O
         yield from map(work, chunks)
         return
     # Not fork: it would copy threads' locks, and the lock on the scratch folder into processes that may outlive us.
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    with _ctrl_c_held():
+        pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     pending: collections.deque = collections.deque()
     try:
         for chunk in chunks:
-            pending.append(pool.submit(work, chunk))
+            with _ctrl_c_held():  # submit() starts workers
+                pending.append(pool.submit(work, chunk))
             if len(pending) > 3 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -169,9 +171,27 @@ def _in_order(work: Callable, chunks: Sequence, workers: int) -> Iterator[list[O
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Take Ctrl-C only after the block, and never in a worker that is started in it: it is the parent's to handle.
+
+    Interrupted halfway, starting a worker would leave one that complains of it; a worker inherits the blocked
+    signal, so it never sees one, not even while it imports.
+    """
+    held = []
+    previous = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, previous)
+    if held:
+        raise KeyboardInterrupt
+
+
 def _start_worker() -> None:
-    """In a fresh worker: leave Ctrl-C to the parent, and go when the parent has gone (by kill -9, for instance)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a fresh worker: go when the parent has gone (by kill -9, for instance)."""
     _quiet_pillow()
 
     def follow_parent() -> None:
@@ -226,13 +246,11 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _require_apart(save_dir: Path, split_folder: Path) -> None:
-    """Stop before the bins would become part of the dataset, or replace a file."""
+    """Stop before the bins would become part of the dataset."""
     if split_folder.resolve() in (save_dir.resolve(), *save_dir.resolve().parents):
         raise cli.UserError(
             f"--save_dir {save_dir}: lies among the images in {split_folder}; choose a folder elsewhere"
         )
-    if save_dir.exists() and not save_dir.is_dir():
-        raise cli.UserError(f"--save_dir {save_dir}: is a file; choose a new folder")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -10,7 +10,6 @@ Two layouts are read below `data_root`, the folder that contains val/:
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,13 +123,6 @@ def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: 
     ):
         return sidecar["state"]
     return current
-
-
-def shard_token(
-    data_root: str | os.PathLike, split: str, index: int, count: int, shard_folder: str | os.PathLike
-) -> str:
-    """The token of one shard, for the workflow; the images are listed once a process, not once a shard."""
-    return token(shard_folder, shard(_listed(data_root, split), index, count), data_root)
 
 
 def sidecar_path(shard_folder: str | os.PathLike) -> Path:
@@ -286,6 +278,3 @@ def _labelled_by_file(root: Path, split: str, names: list[str]) -> list[Entry]:
         if name not in labels:
             raise UserError(f"{path}: has no line for {name}; add `{name} label`")
     return [Entry(index, f"{split}/{name}", str(labels[name]), labels[name]) for index, name in enumerate(names)]
-
-
-_listed = functools.cache(list_images)
