@@ -94,10 +94,14 @@ def outputs(model, backend, precision, batch):
     return [f"{folder}/shard-{shard}" for shard in SHARDS]
 
 
+def reference_backend(model):
+    """What a model is judged against: eager PyTorch, or ONNX Runtime where there is only an ONNX file."""
+    return "pytorch" if "checkpoint" in config["models"][model] else "onnxruntime"
+
+
 def reference_outputs(model):
-    """The result folders of the reference: eager PyTorch, or ONNX Runtime where there is only an ONNX file."""
-    backend = "pytorch" if "checkpoint" in config["models"][model] else "onnxruntime"
-    return outputs(model, backend, "fp32", REFERENCE_BATCH)
+    """The result folders of the reference."""
+    return outputs(model, reference_backend(model), "fp32", REFERENCE_BATCH)
 
 
 @functools.lru_cache
@@ -160,7 +164,9 @@ def throughputs():
 
 
 def table_flags():
-    """Which models go by which published names, and whose published accuracy may be compared."""
+    """Which models go by which published names, what each is judged against, whose published accuracy is comparable."""
     names = [f"{model}={entry['model_name']}" for model, entry in config["models"].items()]
+    references = [f"{model}={reference_backend(model)}" for model in config["models"]]
     applies = [model for model, entry in config["models"].items() if entry["published_weights"]]
-    return ["--published_name", *names, *(["--published_applies", *applies] if applies else [])]
+    published = ["--published_applies", *applies] if applies else []
+    return ["--published_name", *names, "--reference_of", *references, *published]

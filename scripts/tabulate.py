@@ -27,7 +27,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -213,8 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--published_applies {model}: no such model; the files hold {', '.join(models)}")
     comparable = {model: lines for model, lines in published.items() if model in flags.published_applies}
     reference = Target(flags.reference_backend, flags.reference_precision)
+    own_references = {model: Target(backend, flags.reference_precision) for model, backend in flags.reference_of}
 
-    accuracy_rows = make_accuracy_rows(accuracy, reference, comparable)
+    accuracy_rows = make_accuracy_rows(accuracy, reference, comparable, own_references)
     accuracy_table = make_accuracy_table(accuracy_rows)
     columns = {model: make_series(throughput, model, published[model]) for model in models}
     throughput_tables = [
@@ -363,13 +364,19 @@ def _unique(values: Iterable[Any]) -> list[Any]:
 
 
 def make_accuracy_rows(
-    records: Iterable[Record], reference: Target, published: dict[str, list[Published]]
+    records: Iterable[Record],
+    reference: Target,
+    published: dict[str, list[Published]],
+    own_references: Mapping[str, Target] = {},
 ) -> list[dict[str, Any]]:
-    """One row a record, with the columns of accuracy.csv. published: only of models whose data are comparable."""
+    """One row a record, with the columns of accuracy.csv.
+
+    published: only of models whose data are comparable. own_references: of models that have another reference.
+    """
     rows = []
     for record in records:
         row = {column: record.figures.get(column) for column in _ACCURACY_COLUMNS}
-        row.update(_identity(record), is_reference=record.target == reference)
+        row.update(_identity(record), is_reference=record.target == own_references.get(record.model, reference))
         line = _published_top1(published.get(record.model, []))
         if line and row["is_reference"] and not record.failed:
             row["published_top1"], row["published_device"] = line.value, line.device
@@ -866,7 +873,11 @@ def plot_throughput(columns: dict[str, list[Series]]) -> Figure:
                 at = [one.images_per_s[batch] for batch in unstable]
                 axes.plot(unstable, at, color=style["color"], marker=style["marker"], ls="", mfc="white", zorder=5)
         _batch_axis(axes, (batch for one in columns[model] for batch in one.images_per_s))
-        axes.set_ylim(bottom=0)
+        rates = [rate for one in columns[model] for rate in one.images_per_s.values()]
+        if rates and max(rates) > 8 * min(rates):  # a CPU beside an accelerator: from zero, its line would lie flat
+            _logarithmic_axis(axes, min(rates), max(rates))
+        else:
+            axes.set_ylim(bottom=0)
         axes.set_ylabel("throughput (images/s)")
         axes.set_title(model)
     entries = [handles[name] for name in (*targets, *quoted) if name in handles]
@@ -900,7 +911,7 @@ def plot_latency(columns: dict[str, list[Series]]) -> Figure:
         _batch_axis(axes, batches)
         axes.set_title(f"{model}\n{one.name}", fontsize=10)
     for place, axes in enumerate(panels):
-        _latency_axis(axes, min(lows), max(highs))
+        _logarithmic_axis(axes, min(lows), max(highs))
         if place % 3 == 0:
             axes.set_ylabel("latency of a batch (ms)")
     if panels:
@@ -916,7 +927,7 @@ def plot_latency(columns: dict[str, list[Series]]) -> Figure:
     return figure
 
 
-def _latency_axis(axes: Any, low: float, high: float) -> None:
+def _logarithmic_axis(axes: Any, low: float, high: float) -> None:
     """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -933,10 +944,10 @@ def _latency_axis(axes: Any, low: float, high: float) -> None:
 # --- flags
 
 
-def _renaming(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str]:
     model, equals, name = text.partition("=")
     if not (model and equals and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form model=published_model")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form model=name")
     return model, name
 
 
@@ -946,10 +957,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--throughput", type=Path, nargs="*", default=[], help="JSON files of measure.py")
     parser.add_argument("--reference_backend", default="pytorch", help="backend of the reference rows")
     parser.add_argument("--reference_precision", default="fp32", help="precision of the reference rows")
+    parser.add_argument(
+        "--reference_of",
+        type=_pair,
+        nargs="*",
+        default=[],
+        metavar="MODEL=BACKEND",
+        help="backend of a model's reference rows, where it is another, as without a checkpoint",
+    )
     parser.add_argument("--published", type=Path, default=_PUBLISHED, help="table of published figures")
     parser.add_argument(
         "--published_name",
-        type=_renaming,
+        type=_pair,
         nargs="*",
         default=[],
         metavar="MODEL=PUBLISHED",
