@@ -4,7 +4,6 @@ import os
 import sys
 
 # `python scripts/x.py` puts scripts/ first on the path, where our tabulate.py would hide the PyPI
-# package of the same name from pandas and nncf. Installed packages come first from here on.
-_SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if sys.path and sys.path[0] and os.path.realpath(sys.path[0]) == os.path.realpath(_SCRIPTS):
-    sys.path.append(sys.path.pop(0))
+# package of the same name from pandas, torch and nncf. Installed packages come first from here on.
+_SCRIPTS = os.path.realpath(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.sort(key=lambda place: bool(place) and os.path.realpath(place) == _SCRIPTS)

@@ -62,15 +62,16 @@ def _imports(module: Path) -> frozenset[Path]:
 
 @functools.cache
 def _tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text(encoding="utf-8"), str(module))
-
-
-@functools.cache
-def _essence(module: Path) -> str:
+    """The module's syntax without its docstrings."""
     tree = ast.parse(module.read_text(encoding="utf-8"), str(module))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node, clean=False
         ):
             del node.body[0]
-    return ast.dump(tree)
+    return tree
+
+
+@functools.cache
+def _essence(module: Path) -> str:
+    return ast.dump(_tree(module))

@@ -136,6 +136,7 @@ def macs(model: onnx.ModelProto) -> int:
         probe.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}:shape", onnx.TensorProto.INT64, None))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # sooner done
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     image = inputs(model)[0]
     images = np.zeros((batch(model) or 1, *shape(image)[1:]), np.float32)
