@@ -4,6 +4,7 @@
 Each stage is also a target: retrieve, export, compile, preprocess, infer, evaluate, measure, tabulate.
 """
 
+import os
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -12,14 +13,17 @@ from scripts.smlp import cli, settings
 
 min_version("9.0")
 
+if Path.cwd() != Path(workflow.basedir):
+    cli.fail(f"run snakemake from {workflow.basedir}: commands and results have paths relative to it")
+if os.path.lexists("results") and not Path("results").is_dir():
+    cli.fail("results: is not a folder but a file, or a link to nowhere; move it away, or mend the link")
+
 # A configuration file is a whole sweep: merging it over the demo's would add the demo's models to it.
 if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
 
 
-if Path.cwd() != Path(workflow.basedir):
-    cli.fail(f"run snakemake from {workflow.basedir}: commands and results have paths relative to it")
 config = cli.or_fail(settings.complete, config, str((workflow.overwrite_configfiles or ["config.yaml"])[-1]))
 
 settings.use_this_interpreter()
