@@ -232,6 +232,6 @@ def _fit_head(
     # on the scale of the features: their total variance over all images
     alphas = len(x) * x.var(axis=0).mean() * np.logspace(-2, 1, 7)
     ridge = RidgeCV(alphas=alphas).fit(x, np.eye(len(head.bias))[labels])
-    # Rounded above the noise that another number of threads makes, so that the file does not depend on it.
+    # rounded above the noise that another order of summation makes
     head.weight.copy_(torch.from_numpy(ridge.coef_.round(5)).reshape(head.weight.shape))
     head.bias.copy_(torch.from_numpy(ridge.intercept_.round(5)))
