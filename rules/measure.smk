@@ -24,11 +24,12 @@ rule measure_engine:
         mem_mb=4000,
         runtime=60,
     params:
-        flags=flags(config["measure"]),
+        flags=lambda wildcards: measure_flags(wildcards.backend),
+        python=lambda wildcards: interpreter(wildcards.backend),
         code=lambda wildcards: code_digest("measure", wildcards.backend),
         tools=lambda wildcards: tools(wildcards.backend),
     message:
         "{wildcards.model}: measure {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
     shell:
-        "python scripts/measure.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
+        "{params.python} scripts/measure.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
         " --threads {threads} --input {input.bins:q} {params.flags:q} --output {output.summary:q} > {log:q} 2>&1"
