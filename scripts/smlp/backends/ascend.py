@@ -148,7 +148,7 @@ def compile_engine(
         done = subprocess.run(
             command,
             cwd=scratch,
-            env=_atc_environment(options.get("python")),
+            env=atc_environment(options.get("python")),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -242,7 +242,7 @@ def _known_modes(home: Path) -> set[tuple[str, str]] | None:
     return {(key.strip(), mode.strip()) for key, _, modes in pairs for mode in modes.split(",")}
 
 
-def _atc_environment(python: str | None) -> dict[str, str]:
+def atc_environment(python: str | None) -> dict[str, str]:
     """The environment for atc, whose compiler runs the first python3 on PATH and needs numpy<2.
 
     That must not be the virtual environment of this project, unless it is the one named.
