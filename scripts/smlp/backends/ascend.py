@@ -37,7 +37,7 @@ _FILES = {
     "aipp_config": ("insert_op_conf", "aipp.config"),
     "fusion_switch_file": ("fusion_switch_file", "fusion_switch.cfg"),
 }
-_OURS = ("framework", "model", "output", "input_format", "input_shape", "soc_version", "log", "precision_mode")
+_OURS = ("framework", "model", "output", "input_format", "input_shape", "log", "op_precision_mode", "precision_mode")
 # anything else in op_precision.ini is a warning in a log that nobody reads
 _IMPL_MODES = (
     "high_performance",
