@@ -116,6 +116,11 @@ def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
     return result, 1000 * (time.perf_counter() - start)
 
 
+def duration_ms(entry: Any) -> float:
+    """One entry of a list of times by aclruntime: milliseconds, from 2024 on a pair of start and end."""
+    return float(entry) if isinstance(entry, (int, float)) else float(entry[1]) - float(entry[0])
+
+
 def shape_text(shape: tuple) -> str:
     """A shape for people: 8x3x224x224, with ? for a free axis."""
     return "x".join("?" if size is None else str(size) for size in shape)

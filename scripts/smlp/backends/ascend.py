@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import host
 from ..cli import UserError
-from . import Engine, TensorInfo, Timings, require, shape_text
+from . import Engine, TensorInfo, Timings, duration_ms, require, shape_text
 
 COMPILES_FROM = "onnx"
 SUFFIX = ".om"
@@ -390,7 +390,7 @@ class _Session(Engine):
             raise UserError(
                 f"{self._path}: aclruntime failed ({str(error).strip()}); see the [ERROR] lines above"
             ) from None
-        compute_ms = [_duration_ms(entry) for entry in session.sumary().exec_time_list]
+        compute_ms = [duration_ms(entry) for entry in session.sumary().exec_time_list]
         if transfers is None:
             return outputs, Timings([], compute_ms, [])
         return outputs, Timings(list(transfers.H2D_time_list), compute_ms, list(transfers.D2H_time_list))
@@ -428,11 +428,6 @@ def _array(tensor: Any, info: TensorInfo) -> np.ndarray:
     if array.dtype != info.dtype:
         raise UserError(f"the engine's output {info.name!r} is {array.dtype} where {info.dtype} was announced")
     return array
-
-
-def _duration_ms(entry: Any) -> float:
-    """Entries are milliseconds, from 2024 on pairs of start and end, under the same version number."""
-    return float(entry) if isinstance(entry, (int, float)) else float(entry[1]) - float(entry[0])
 
 
 @contextlib.contextmanager
