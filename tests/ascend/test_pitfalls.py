@@ -224,20 +224,6 @@ def test_fp32_computes_in_fp32(emulated, oms, tmp_path):
     assert np.allclose(output, expected(IMAGES[:2], str(oms.onnx)), atol=1e-5)
 
 
-def test_command_of_the_guide():
-    command = ascend.atc_command(
-        "smlp.onnx", "sMLPNet-T-batch8-high", batch_size=8, soc_version="Ascend310P3", precision="high",
-        options={"op_precision_ini": "resources/op_precision.ini", "enable_small_channel": "1"},
-    )  # fmt: skip
-    assert command == [
-        "atc", "--framework=5", "--model=smlp.onnx", "--output=sMLPNet-T-batch8-high", "--input_format=NCHW",
-        "--input_shape=input:8,3,224,224", "--log=error", "--soc_version=Ascend310P3",
-        "--op_precision_mode=op_precision.ini", "--enable_small_channel=1",
-    ]  # fmt: skip
-    plain = ascend.atc_command("a.onnx", "a", batch_size=1, soc_version="Ascend310P3", precision="fp32", options={})
-    assert "--precision_mode=must_keep_origin_dtype" in plain and not any("op_precision_mode" in w for w in plain)
-
-
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -255,14 +241,6 @@ def test_entries_that_cann_would_ignore_are_refused(emulated, oms, tmp_path, tex
     with pytest.raises(UserError, match=message):
         compile_om(oms, tmp_path / "bs2.om", op_precision_ini=str(tmp_path / "op.ini"))
     assert not (tmp_path / "bs2.om").exists()
-
-
-def test_good_entries_pass(tmp_path):
-    (tmp_path / "op.ini").write_text(
-        "# comment\n\nGelu = high_performance\r\n[ByNodeName]\nMul_5/Gelu=high_precision\nConv_0=keep_fp16"
-    )
-    ascend.check_op_precision(tmp_path / "op.ini", {("Gelu", "high_performance")}, {"Mul_5", "Conv_0"})
-    ascend.check_op_precision(INI, None, set())
 
 
 @pytest.mark.parametrize("version, opset, limit", [("5.1.RC2", 14, 13), ("6.0.1", 17, 13)])
@@ -296,22 +274,6 @@ def test_success_needs_status_and_sentence(emulated, oms, tmp_path, monkeypatch)
             ascend.compile_engine(
                 oms.onnx, tmp_path / "out.om", precision="fp16", batch_size=2, options={"soc_version": "Ascend310P3"}
             )
-
-
-def test_messages_of_every_generation():
-    said = (
-        "ATC start working now, please wait for a moment.\n...\nATC run failed, Please check the detail log\n"
-        "EZ3003: [PID: 10490] 2025-03-18-09:02:18.501.341 No supported Ops kernel for [x].\n"
-        "        Possible Cause: The operator type is unsupported.\n        Solution: Change it.\n"
-        "        TraceBack (most recent call last):\n        [FUNC:BuildModel][LINE:148]\n"
-    )
-    text = "EZ3003: No supported Ops kernel for [x]. Possible Cause: The operator type is unsupported. "
-    text += "Solution: Change it."
-    assert ascend.messages(said, "E") == [("EZ3003", text)] and ascend.explain(said) == text
-    warned = "ATC run success, welcome to the next use.\nW11001: Op [Slice_29] does not hit the library.\n"
-    assert ascend.messages(warned, "W") == [("W11001", "W11001: Op [Slice_29] does not hit the library.")]
-    assert "export.opset_version" in ascend.explain("E19010: No parser is registered for Op [x].")
-    assert "unknown command line flag 'x'" in ascend.explain("ERROR: unknown command line flag 'x'\n")
 
 
 def test_two_compiles_at_once(oms, tmp_path):
