@@ -20,7 +20,7 @@ from test_emulator import Host
 ROOT = HERE.parents[1]
 GUIDE = ROOT / "configs" / "imagenet-ascend310p.yaml"
 BATCH_SIZES = [1, 4, 8, 16, 32, 64]
-# test_convnext has GELUs, for precision high to act on, and 160 px; it is as small as timm's models get
+# test_convnext has GELUs, for precision high to act on, and 160 px; timm has no smaller ones. It learns little
 SETTINGS = {
     "models": {"small": {"model_name": "test_convnext", "checkpoint": "demo"}},
     "dataset": {"name": "digits", "demo": {"train_images": 200, "val_images": 70}},
@@ -71,7 +71,7 @@ def test_sweep_through_the_emulator(swept):
     assert [row["batch"] for row in accuracy if row["backend"] == "ascend"] == list(map(str, BATCH_SIZES))
     for row in accuracy:
         assert (row["emulated"], row["verdict"], row["images"]) == ("true", "pass", "70")
-        assert 30 < float(row["top1_percent"]) < 100
+        assert float(row["agreement_percent"]) > 95 and 10 < float(row["top1_percent"]) < 100
     throughput = rows(folder / "results/tables/throughput.csv")
     assert [int(row["batch"]) for row in throughput] == BATCH_SIZES
     for row in throughput:

@@ -264,13 +264,13 @@ def _is_emulated(path: Path) -> bool:
 
 
 def telemetry(device: str) -> dict[str, Any]:
-    """health, temperature_c, power_w, aicore_percent, memory_used_mb and processes of a device, by npu-smi.
+    """health, temperature_c, power_w, aicore_percent, memory_used_mb and processes of a device, by npu-smi; versions.
 
     processes: one text each, None where npu-smi does not tell. Nothing at all where there is no npu-smi.
     """
     if host.npu_smi_path() is None:
         return {}
-    found = host.chip(_number_of(device))
+    found, home = host.chip(_number_of(device)), host.cann_home()
     processes = found.processes
     return {
         "health": found.health,
@@ -282,6 +282,8 @@ def telemetry(device: str) -> dict[str, Any]:
         if processes is None
         else [f"process {process.pid} {process.name}".strip() for process in processes],
         "npu_id": found.npu_id,
+        "driver": host.version_info(host.ASCEND_ROOT / "driver" / "version.info"),
+        "cann": host.cann_version(home) if home else None,
     }
 
 
