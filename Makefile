@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test lint bench report lock clean
+.PHONY: help setup doctor sweep test lint bench report lock clean
 
 PYTHON ?= python3.11
 CORES ?= all
@@ -15,11 +15,14 @@ SNAKEMAKE := $(VENV_PYTHON) -m snakemake
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
-	@echo "make lint, make bench, make report, make lock, make clean; CORES=$(CORES) CONFIG=<file>"
+	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean; CORES=$(CORES) CONFIG=<file>"
 
 # Checks the environment against the lock, mends it where it is broken or half made, and is quick where it is right.
 setup:
 	@PYTHON="$(PYTHON)" envs/setup.sh
+
+doctor: setup
+	@$(VENV_PYTHON) scripts/doctor.py $(if $(CONFIG),--config "$(CONFIG)")
 
 sweep: setup
 	@$(SNAKEMAKE) --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")

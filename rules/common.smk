@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 
 from scripts.smlp import backends, dataset
 from scripts.smlp.digest import code_digest
@@ -31,6 +32,29 @@ def flags(values):
     return [part for key, value in values.items() if value is not None for part in (f"--{key}", str(value))]
 
 
+def environment(backend):
+    """Shell words that set up a backend's host before its command; set_env.sh reads variables that are not set."""
+    script = config["backends"].get(backend, {}).get("set_env")
+    return f"set +eu; source {shlex.quote(script)}; set -eu; " if script else ""
+
+
+def interpreter(backend):
+    """The Python that runs a backend's engines, after what sets up its host."""
+    return environment(backend) + shlex.quote(config["backends"].get(backend, {}).get("python", "python"))
+
+
+def device_flags(backend, shard=0):
+    """Which device a job runs on, where a backend has several: its shards go round them."""
+    devices = config["backends"].get(backend, {}).get("devices")
+    return ["--device", f"{backend}:{devices[int(shard) % len(devices)]}"] if devices else []
+
+
+def measure_flags(backend):
+    """All flags of measuring but what to measure and where to write."""
+    allow = ["--allow_busy_device"] if config["backends"].get(backend, {}).get("allow_busy_device") else []
+    return flags(config["measure"]) + device_flags(backend) + allow
+
+
 def tools(backend):
     """Versions of what a backend computes with: another version may compute something else."""
     return versions(backends.load(backend).PACKAGES)
@@ -39,9 +63,10 @@ def tools(backend):
 # what depends on what
 
 
-def source_file(model, kind):
-    """The user's checkpoint or ONNX file as an input that is watched; a URL is not a file."""
-    source = config["models"][model][kind]["source"]
+def source_file(model, kind, batch=None):
+    """The user's checkpoint, ONNX or .om file as an input that is watched; a URL is not a file."""
+    entry = config["models"][model][kind]
+    source = (entry if batch is None else entry[int(batch)])["source"]
     if source == "demo":
         return [f"results/retrieve/{DATASET}.json"]
     if "://" in source:
@@ -59,6 +84,43 @@ def source_flags(model, kind):
     demo = {"demo_dataset": DATA_ROOT, "seed": config["dataset"]["demo"]["seed"]} if IS_DEMO else {}
     about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
     return flags({**entry["checkpoint"], **about, **(demo if entry["checkpoint"]["source"] == "demo" else {})})
+
+
+def om_flags(model, batch):
+    """Where a ready-made .om file comes from, with its checksum, and what it stands for."""
+    precision = next(target["precision"] for target in config["targets"] if target["backend"] == "ascend")
+    return flags({**config["models"][model]["om"][int(batch)], "batch_size": batch, "precision": precision})
+
+
+def ascend_options(precision):
+    """Options of compiling for Ascend, by name; the files among them are inputs too."""
+    settings = config["backends"]["ascend"]
+    names = ["soc_version", "python", "aipp_config", "fusion_switch_file"]
+    names += ["op_precision_ini"] if precision == "high" else []
+    options = {name: settings[name] for name in names if name in settings}
+    return {**options, **{key: str(value) for key, value in settings["atc_options"].items()}}
+
+
+def ascend_files(precision):
+    """The files that an Ascend engine is compiled with, beside the ONNX file."""
+    options = ascend_options(precision)
+    return [options[name] for name in ("op_precision_ini", "aipp_config", "fusion_switch_file") if name in options]
+
+
+def atc(model, precision, batch):
+    """The command that scripts/compile.py will run for an Ascend engine."""
+    from scripts.smlp import transform
+
+    command = backends.load("ascend").atc_command(
+        "model.onnx",
+        f"bs{batch}",
+        batch_size=int(batch),
+        soc_version=config["backends"]["ascend"].get("soc_version", "<as npu-smi info says>"),
+        precision=precision,
+        image_shape=cli.or_fail(transform.resolve, config["models"][model]["transform"]).shape,
+        options=ascend_options(precision),
+    )
+    return shlex.join(command)
 
 
 def export_start(model):
@@ -80,6 +142,8 @@ def engine(model, backend, precision, batch):
     runtime = backends.load(backend)
     if runtime.COMPILES_FROM is None:
         return f"results/retrieve/{model}/checkpoint.pth"
+    if backend == "ascend" and int(batch) in config["models"][model].get("om", {}):
+        return f"results/retrieve/{model}/bs{batch}.om"
     return f"results/compile/{model}/{backend}/{precision}/bs{batch}{runtime.SUFFIX}"
 
 
@@ -89,7 +153,9 @@ def bins(model, shard):
 
 
 def outputs(model, backend, precision, batch):
-    """The result folders of every shard."""
+    """The result folders of every shard, or those that ais_bench wrote elsewhere."""
+    if found := imported(model, backend, precision, batch):
+        return found
     folder = f"results/infer/{model}/{backend}/{precision}/{DATASET}/bs{batch}"
     return [f"{folder}/shard-{shard}" for shard in SHARDS]
 
@@ -97,6 +163,24 @@ def outputs(model, backend, precision, batch):
 def reference_backend(model):
     """What a model is judged against: eager PyTorch, or ONNX Runtime where there is only an ONNX file."""
     return "pytorch" if "checkpoint" in config["models"][model] else "onnxruntime"
+
+
+def imported(model, backend, precision, batch):
+    """Result folders under `infer.import`: one a shard, or one for all; none where there is none for this engine."""
+    if "import" not in config["infer"]:
+        return []
+    folder = Path(config["infer"]["import"], model, backend, precision, f"bs{batch}")
+    shards = [folder / f"shard-{shard}" for shard in SHARDS]
+    missing = [shard for shard in shards if not shard.is_dir()]
+    if missing and len(missing) < len(shards):
+        cli.fail(f"infer.import: {missing[0]} is missing, and other shards of that engine are there; add it")
+    return [str(shard) for shard in shards] if not missing else [str(folder)] if folder.is_dir() else []
+
+
+def summaries(folders):
+    """The summaries that ais_bench wrote beside result folders; version 0.0.1 wrote its own, sumary.json, inside."""
+    places = [(Path(f"{folder}_summary.json"), Path(folder, "sumary.json")) for folder in folders]
+    return [str(beside if beside.exists() else inside) for beside, inside in places]
 
 
 def reference_outputs(model):
@@ -140,7 +224,10 @@ def sources():
         model: "checkpoint.pth" if "checkpoint" in entry else "model.onnx" for model, entry in config["models"].items()
     }
     demo = [f"results/retrieve/{DATASET}.json"] if IS_DEMO else []
-    return demo + [f"results/retrieve/{model}/{file}" for model, file in kinds.items()]
+    oms = [
+        engine(*cell) for cell in cells() if cell[1] == "ascend" and cell[3] in config["models"][cell[0]].get("om", {})
+    ]
+    return demo + [f"results/retrieve/{model}/{file}" for model, file in kinds.items()] + oms
 
 
 def shards():
@@ -157,9 +244,11 @@ def accuracies():
 
 
 def throughputs():
-    """Every throughput of the sweep."""
+    """Every throughput of the sweep; of imported results as ais_bench stated it."""
     return [
-        f"results/measure/{model}/{backend}/{precision}/bs{batch}.json" for model, backend, precision, batch in cells()
+        f"results/measure/{model}/{backend}/{precision}/{'imported/' if imported(model, backend, precision, batch) else ''}"
+        f"bs{batch}.json"
+        for model, backend, precision, batch in cells()
     ]
 
 

@@ -53,10 +53,20 @@ rule evaluate_engine:
         runtime=30,
     params:
         margin_points=config["accuracy"]["margin_points"],
+        # ais_bench's own summaries say none of it
+        about=lambda wildcards: flags(
+            {
+                "backend": wildcards.backend,
+                "precision": wildcards.precision,
+                "batchsize": wildcards.batch,
+                "num_classes": config["models"][wildcards.model].get("num_classes"),
+            }
+        ),
         code=code_digest("evaluate"),
     message:
         "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
     shell:
         "python scripts/evaluate.py --infer_result_dir {input.results:q} --labels {input.bins:q}"
-        " --model_label {wildcards.model:q} --reference {input.reference:q} --margin_points {params.margin_points}"
+        " --model_label {wildcards.model:q} {params.about:q}"
+        " --reference {input.reference:q} --margin_points {params.margin_points}"
         " --json {output:q} > {log:q} 2>&1"

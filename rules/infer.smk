@@ -27,9 +27,11 @@ rule infer_shard:
         code=lambda wildcards: code_digest("infer", wildcards.backend),
         tools=lambda wildcards: tools(wildcards.backend),
         output=subpath(output.folder, parent=True),
+        python=lambda wildcards: interpreter(wildcards.backend),
+        device=lambda wildcards: device_flags(wildcards.backend, wildcards.shard),
     message:
         "{wildcards.model}: infer shard {wildcards.shard} with {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
     shell:
-        "python scripts/infer.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
+        "{params.python} scripts/infer.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
         " --threads {threads} --input {input.bins:q} --output {params.output:q}"
-        " --output_dirname shard-{wildcards.shard} --outfmt NPY > {log:q} 2>&1"
+        " --output_dirname shard-{wildcards.shard} --outfmt NPY {params.device:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 """Retrieve: fetch what a sweep starts from.
 
-Needs: config `models` (checkpoint or onnx, a path or URL), `dataset.demo` for the demo.
-Makes: results/retrieve/{model}/checkpoint.pth or model.onnx, results/retrieve/{dataset}/ for the demo.
+Needs: config `models` (checkpoint, onnx or om, a path or URL), `dataset.demo` for the demo.
+Makes: results/retrieve/{model}/checkpoint.pth, model.onnx or bs{batch}.om, results/retrieve/{dataset}/ for the demo.
 """
 
 
@@ -54,6 +54,32 @@ rule retrieve_onnx:
         "{wildcards.model}: retrieve the ONNX file"
     shell:
         "python scripts/retrieve.py onnx {params.flags:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule retrieve_om:
+    """Fetch a ready-made engine for Ascend; what it contains is checked when it is opened."""
+    input:
+        lambda wildcards: source_file(wildcards.model, "om", wildcards.batch),
+    output:
+        engine="results/retrieve/{model}/bs{batch}.om",
+        sidecar="results/retrieve/{model}/bs{batch}.json",
+    log:
+        "results/logs/retrieve/{model}/bs{batch}.log",
+    benchmark:
+        "results/benchmarks/retrieve/{model}/bs{batch}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        flags=lambda wildcards: om_flags(wildcards.model, wildcards.batch),
+        code=code_digest("retrieve"),
+    message:
+        "{wildcards.model}: retrieve the .om file for batch {wildcards.batch}"
+    shell:
+        "python scripts/retrieve.py om {params.flags:q} --output {output.engine:q} > {log:q} 2>&1"
 
 
 rule retrieve_dataset:

@@ -129,11 +129,12 @@ def find_results(folders: Iterable[Path], bins: dict[str, Bin]) -> dict[str, Pat
             raise UserError(
                 f"{folder}: is no folder; --infer_result_dir takes folders that infer.py or ais_bench wrote"
             )
+        renamed = _renamed(folder / "sumary.json")
         for path in sorted(folder.iterdir()):
             if path.name in _NO_RESULTS or path.name.endswith("_summary.json"):
                 continue
-            stem = path.stem[: -len("_0")]
-            if path.suffix not in _SUFFIXES or path.stem != stem + "_0" or stem not in bins:
+            stem = renamed.get(path.name, path.stem[: -len("_0")])
+            if path.suffix not in _SUFFIXES or not path.stem.endswith("_0") or stem not in bins:
                 raise UserError(
                     f"{path}: belongs to no image of the manifests; it is left over from another run, or --labels "
                     "lacks the manifest of its shard"
@@ -151,6 +152,19 @@ def find_results(folders: Iterable[Path], bins: dict[str, Bin]) -> dict[str, Pat
             f"first that of {held.name} ({held.manifest}); run the inference again over all bins"
         )
     return results
+
+
+def _renamed(summary: Path) -> dict[str, str]:
+    """Result file -> stem of its bin, of ais_bench 0.0.1, which numbers results: sample_id_7_output_0.bin."""
+    record = files.read_json(summary, "the summary of ais_bench 0.0.1") if summary.exists() else {}
+    entries = record.get("filesinfo") if isinstance(record, dict) else None
+    renamed = {}
+    for entry in entries.values() if isinstance(entries, dict) else ():
+        try:
+            renamed[os.path.basename(entry["outfiles"][0])] = os.path.basename(entry["infiles"][0]).split(".")[0]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise UserError(f"{summary}: its filesinfo is not what ais_bench writes; run the inference again") from None
+    return renamed
 
 
 def predict(

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, facts, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
-    with lock.hold(flags.device or backends.load(name).DEVICE, exclusive=False), engine:
+    with lock.hold(engine.device, exclusive=False), engine:
         batch_size = backends.batch_size(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
         if not flags.output:

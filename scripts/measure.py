@@ -14,10 +14,11 @@ import argparse
 import gc
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from smlp.cli import UserError
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
 _IMAGE_BYTES = 128 << 20
 _AGREEMENT = 0.05
+_POWER_INTERVAL_S = 1.0
+_STATE = ("temperature_c", "power_w", "aicore_percent")
 
 
 class Latencies(NamedTuple):
@@ -42,16 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, facts, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
-    with lock.hold(flags.device or backends.load(name).DEVICE, exclusive=True), engine:
-        batch_size = backends.batch_size(engine, flags.batchsize)
-        images = load_images(flags.input, engine, batch_size)
-        load_before = os.getloadavg()[0]
-        warmup_runs, warm = warm_up(engine, images, flags.warmup_window_s, flags.warmup_max_s)
-        latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
-        load_after = os.getloadavg()[0]
+    ask = getattr(backends.load(name), "telemetry", lambda device: {})
+    with lock.hold(engine.device, exclusive=True):
+        # before the engine is opened: later this process is one of the device's
+        before = ask(engine.device)
+        refuse_unfit(engine.device, before, flags.allow_busy_device)
+        with engine:
+            batch_size = backends.batch_size(engine, flags.batchsize)
+            images = load_images(flags.input, engine, batch_size)
+            load_before = os.getloadavg()[0]
+            warmup_runs, warm = warm_up(engine, images, flags.warmup_window_s, flags.warmup_max_s)
+            with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
+                latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
+            load_after = os.getloadavg()[0]
+            after = ask(engine.device)
     compute_ms = np.asarray(latencies.timings.compute_ms)
     low, high = statistics.bootstrap_interval_mean_throughput(compute_ms, batch_size)
     report = aisbench.summary(latencies.timings, batch_size, {})
+    end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
     report["smlp"] = provenance.describe(
         packages=backends.load(name).PACKAGES,
         emulated=engine.emulated,
@@ -70,9 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         images_per_s=report["throughput"],
         images_per_s_low=low,
         images_per_s_high=high,
-        end_to_end_images_per_s=1000 * batch_size / float(np.mean(latencies.end_to_end_ms)),
+        end_to_end_images_per_s=end_to_end_images_per_s,
         host_load_before=load_before,
         host_load_after=load_after,
+        **{f"{key}_before": before.get(key) for key in _STATE},
+        **{f"{key}_after": after.get(key) for key in _STATE},
+        power_w_mean=meter.mean_w,
+        images_per_joule=end_to_end_images_per_s / meter.mean_w if meter.mean_w else None,
+        device_state={"before": before, "after": after},
     )
     with files.whole_file(flags.output) as partial:
         np.save(partial.with_suffix(".npy"), np.column_stack([compute_ms, latencies.end_to_end_ms]))
@@ -81,12 +97,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def refuse_unfit(device: str, state: dict[str, Any], allow: bool) -> None:
+    """Raise UserError where the device is not healthy or another process is on it; with `allow` only say so."""
+    problems = [f"its health is {state['health']}"] if state.get("health", "OK") != "OK" else []
+    problems += [f"{process} uses it" for process in state.get("processes") or ()]
+    if problems and not allow:
+        raise UserError(
+            f"device {device}: {', '.join(problems)}; figures would not be the engine's own. Free the device, choose "
+            "another, or add --allow_busy_device (allow_busy_device: true)"
+        )
+    for problem in problems:
+        cli.say(f"device {device}: {problem}; measuring all the same, as asked")
+
+
+class PowerMeter:
+    """Samples a device's power while the block runs; `mean_w` is None where nothing tells it.
+
+    read: a function that returns what a backend's `telemetry` does.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
+        self._samples: list[float] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._over.is_set():
+            try:
+                power_w = self._read().get("power_w")
+            except UserError as error:
+                cli.say(f"power is not recorded: {error}")
+                return
+            if power_w is None:
+                return
+            self._samples.append(power_w)
+            self._over.wait(_POWER_INTERVAL_S)
+
+    def __enter__(self) -> PowerMeter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def mean_w(self) -> float | None:
+        """Mean power of the samples in watts."""
+        return float(np.mean(self._samples)) if self._samples else None
+
+
 def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
     """Batches of real images for the engine; images repeat where there are fewer than a batch."""
     info = engine.inputs[0]
     batch_bytes = batch_size * int(np.prod(info.shape[1:])) * info.dtype.itemsize
     wanted = max(1, _IMAGE_BYTES // batch_bytes) * batch_size
-    contents: Iterator[np.ndarray] = (bins.read(path, info) for path in bins.find(spec))
+    paths = bins.find(spec)
+    bins.check_manifest(paths[0], len(bins.read(paths[0], info)))
+    contents: Iterator[np.ndarray] = (bins.read(path, info) for path in paths)
     images: list[np.ndarray] = []
     while len(images) < wanted and (content := next(contents, None)) is not None:
         images.extend(content)
@@ -143,6 +212,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--min_runs", type=cli.positive_int, default=100, help="and at least this often")
     parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
     parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
+    parser.add_argument(
+        "--allow_busy_device", action="store_true", help="measure also where others use the device, or it is not well"
+    )
     flags = parser.parse_args(argv)
     if flags.output.suffix != ".json":
         raise UserError(

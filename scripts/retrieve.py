@@ -1,4 +1,4 @@
-"""Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file, or the demo's dataset.
+"""Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file or Ascend engine, or the demo's dataset.
 
 Reads   --source: a path, or an http, https or file URL; `demo` makes a checkpoint for the demo's dataset instead
 Writes  --output, only if its checksum is right and (checkpoint) every weight fits the model, and a JSON sidecar
@@ -82,6 +82,15 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     return f"{output.stat().st_size:,} bytes"
 
 
+def om(source: str, output: Path, md5: str | None, sha256: str | None, batch_size: int, precision: str) -> str:
+    """Fetch a ready-made engine for Ascend, whose batch size is checked when it is opened."""
+    from smlp import download
+
+    facts = {"backend": "ascend", "precision": precision, "batch": batch_size, "batch_checked": False}
+    download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source, **facts))
+    return f"{output.stat().st_size:,} bytes"
+
+
 def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
     """Draw the demo's dataset, a folder like ImageNet's.
 
@@ -112,7 +121,7 @@ def _named(suffix: str) -> Callable[[str], Path]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{checkpoint,onnx,dataset}")
+    commands = parser.add_subparsers(required=True, metavar="{checkpoint,onnx,om,dataset}")
 
     def command(run: Callable[..., str], output: Callable[[str], Path]) -> argparse.ArgumentParser:
         what = (run.__doc__ or "").splitlines()[0]
@@ -131,7 +140,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     of_onnx = command(onnx, _named(".onnx"))
-    for added, other in ((of_checkpoint, "; or: demo"), (of_onnx, "")):
+    of_om = command(om, _named(".om"))
+    of_om.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run that it was made for")
+    of_om.add_argument("--precision", required=True, help="precision that it was compiled with: high, fp16 or fp32")
+    for added, other in ((of_checkpoint, "; or: demo"), (of_onnx, ""), (of_om, "")):
         added.add_argument("--source", required=True, help="path, or http, https or file URL" + other)
         added.add_argument("--md5", help="checksum that the file must have, hexadecimal")
         added.add_argument("--sha256", help="checksum that the file must have, hexadecimal")

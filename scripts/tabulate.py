@@ -79,6 +79,17 @@ _ACCURACY_COLUMNS = (
     "published_to_reference_drop_points",
     "engine_sha256",
 )
+# What accelerators with a tool for it say about themselves.
+_DEVICE_COLUMNS = (
+    "temperature_c_before",
+    "temperature_c_after",
+    "aicore_percent_before",
+    "aicore_percent_after",
+    "power_w_before",
+    "power_w_after",
+    "power_w_mean",
+    "images_per_joule",
+)
 _THROUGHPUT_COLUMNS = (
     "model",
     "backend",
@@ -102,6 +113,7 @@ _THROUGHPUT_COLUMNS = (
     "threads",
     "host_load_before",
     "host_load_after",
+    *_DEVICE_COLUMNS,
     "engine_sha256",
     "started_at",
     "cpu_model",
@@ -114,7 +126,17 @@ _NUMBERS = tuple(
     column
     for column in (*_ACCURACY_COLUMNS, *_THROUGHPUT_COLUMNS)
     if column.startswith(("images", "top", "agreement", "flips_", "mcnemar", "drop", "margin", "end_to_end", "latency"))
-    or column in ("skipped", "num_classes", "runs", "warmup_runs", "threads", "host_load_before", "host_load_after")
+    or column
+    in (
+        "skipped",
+        "num_classes",
+        "runs",
+        "warmup_runs",
+        "threads",
+        "host_load_before",
+        "host_load_after",
+        *_DEVICE_COLUMNS,
+    )
 )
 _FLIP_COLUMNS = ("model", "backend", "precision", "batch", "kind", "image", "label", "reference", "predicted")
 

@@ -5,6 +5,7 @@ NumPy only: the commands that run on the target import this under Python 3.9.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def batches(paths: Sequence[Path], info: TensorInfo, batch_size: int) -> Iterato
     Raises UserError that names a file of the wrong size or kind.
     """
     images_per_file = len(read(paths[0], info))
+    check_manifest(paths[0], images_per_file)
     if images_per_file > batch_size or (len(paths) > 1 and batch_size % images_per_file):
         raise UserError(
             f"{paths[0]}: holds {images_per_file} images, which does not divide the batch size {batch_size}"
@@ -71,6 +73,22 @@ def batches(paths: Sequence[Path], info: TensorInfo, batch_size: int) -> Iterato
             parts.append((path, len(content)))
         images[filled:] = images[0]
         yield Batch(images, parts)
+
+
+def check_manifest(path: Path, images: int) -> None:
+    """Raise UserError where the manifest beside a file lists another number of images in it.
+
+    The bytes of one float32 image are also those of four uint8 ones, which an engine with AIPP would take.
+    """
+    manifest = path.with_name("manifest.csv")
+    if manifest.exists():
+        with open(manifest, encoding="utf-8", newline="") as stream:
+            listed = sum(row.get("bin") == path.name for row in csv.DictReader(stream))
+        if listed not in (0, images):
+            raise UserError(
+                f"{path}: holds {listed} images by {manifest.name}, but by its size {images} of what the engine takes; "
+                "it was preprocessed for another input, of another type or size"
+            )
 
 
 def read(path: Path, info: TensorInfo) -> np.ndarray:

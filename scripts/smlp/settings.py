@@ -37,16 +37,25 @@ def complete(config: dict[str, Any], origin: str) -> dict[str, Any]:
     Raises UserError for the first thing that is wrong: the key, what it holds, what was expected.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    settings = copy.deepcopy(config)
+    _write_out_batch_sizes(settings)
+    errors = sorted(_Validator(schema).iter_errors(settings), key=lambda error: list(map(str, error.path)))
     if errors:
         raise UserError(f"{origin}: {_explain(errors[0])}")
-    settings = copy.deepcopy(config)
     _fill(settings, schema)
     try:
         _check_meaning(settings)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from None
     return settings
+
+
+def _write_out_batch_sizes(settings: Any) -> None:
+    """Turn the batch sizes that are keys, which YAML reads as numbers, into texts: a schema knows no other keys."""
+    models = settings.get("models") if isinstance(settings, dict) else None
+    for model in models.values() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("om"), dict):
+            model["om"] = {str(batch): source for batch, source in model["om"].items()}
 
 
 def use_this_interpreter() -> None:
@@ -122,6 +131,10 @@ def _check_meaning(settings: dict[str, Any]) -> None:
             )
         if settings["targets"].count(target) > 1:
             raise UserError(f"targets.{index}: {target['backend']} {target['precision']} is listed twice")
+    for name in settings["backends"]:
+        if name not in backends.names():
+            raise UserError(f"backends.{name}: is not known; known: {', '.join(backends.names())}")
+    on_ascend = [target for target in settings["targets"] if target["backend"] == "ascend"]
     for name, model in settings["models"].items():
         if ("checkpoint" in model) == ("onnx" in model):
             raise UserError(f"models.{name}: give either checkpoint or onnx, the file to start from")
@@ -135,6 +148,13 @@ def _check_meaning(settings: dict[str, Any]) -> None:
         for key in ("checkpoint", "onnx"):
             if isinstance(model.get(key), str):
                 model[key] = {"source": model[key]}
+        if "om" in model:
+            if len(on_ascend) != 1:
+                raise UserError(f"models.{name}.om: whose files are they? List exactly one ascend target")
+            model["om"] = {
+                int(batch): {"source": source} if isinstance(source, str) else source
+                for batch, source in model["om"].items()
+            }
         if model.get("checkpoint", {}).get("source") == "demo" and "demo" not in dataset:
             raise UserError(
                 f"models.{name}: a demo checkpoint needs the demo dataset; give the path of your checkpoint"

@@ -73,6 +73,15 @@ def test_defaults_are_filled_in():
         "export": {"opset_version": 11, "tolerance": 0.0001},
         "accuracy": {"margin_points": 1.0, "reference_batch_size": 8},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
+        "backends": {
+            "ascend": {
+                "devices": [0],
+                "op_precision_ini": "resources/op_precision.ini",
+                "atc_options": {},
+                "allow_busy_device": False,
+            }
+        },
+        "infer": {},
     }
 
 

@@ -9,6 +9,8 @@ A backend module has
   compile_engine(source, output, *, precision, batch_size, options) -> dict of facts for the sidecar
                   (absent where COMPILES_FROM is None)
   open_engine(path, *, device, threads, facts) -> Engine
+  telemetry(device) -> dict of what the device says about itself just now, where there is a tool that asks it (may be
+                  absent): health, processes (a text each, None where unknown), temperature_c, power_w, aicore_percent
 and imports its runtime inside these functions, so that naming a backend never needs its runtime.
 NumPy is all that this module needs, under Python 3.9 or newer.
 """
@@ -46,8 +48,8 @@ class Timings(NamedTuple):
 class Engine:
     """An opened engine: `with backend.open_engine(...) as engine: outputs = engine.run(images)`.
 
-    The device is held only inside the `with`. Subclasses set `inputs`, `outputs`, `device` (where it
-    really runs) in `_open`, and implement `_execute` and `_close`.
+    The device is held only inside the `with`. Subclasses set `device` (where it really runs, also the name of its
+    lock) when they are made, `inputs` and `outputs` in `_open`, and implement `_execute` and `_close`.
     """
 
     inputs: list[TensorInfo]
@@ -112,6 +114,11 @@ def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     result = function(*arguments)
     return result, 1000 * (time.perf_counter() - start)
+
+
+def duration_ms(entry: Any) -> float:
+    """One entry of a list of times by aclruntime: milliseconds, from 2024 on a pair of start and end."""
+    return float(entry) if isinstance(entry, (int, float)) else float(entry[1]) - float(entry[0])
 
 
 def shape_text(shape: tuple) -> str:

@@ -1,0 +1,75 @@
+"""Take an engine's latency and throughput from a summary that ais_bench wrote on another host.
+
+Reads its summary JSON (`<dir>_summary.json`, of version 0.0.1 `sumary.json`), writes what measure.py writes. The
+throughput is computed anew from the times and --batchsize: ais_bench prints whatever batch size it is told.
+
+  scripts/measure_import.py --summary shard-0_summary.json --model_label smlpnet_tiny --backend ascend \\
+      --precision high --batchsize 8 --output bs8.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smlp import backends, cli, files, provenance, statistics
+from smlp.cli import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = _parse(argv)
+    summary = files.read_json(flags.summary, "the summary of ais_bench")
+    report = {
+        "smlp": provenance.describe(
+            {"summary": flags.summary},
+            model=flags.model_label,
+            backend=flags.backend,
+            precision=flags.precision,
+            batch=flags.batchsize,
+            device=f"{flags.backend}, measured by ais_bench",
+            stable=None,
+            **figures(flags.summary, summary, flags.batchsize),
+        )
+    }
+    files.write_json(flags.output, report)
+    return 0
+
+
+def figures(path: Path, summary: Any, batch_size: int) -> dict[str, Any]:
+    """Throughput and latencies in ms of one summary. Raises UserError where it has no compute times."""
+    try:
+        # with several threads, and from 2024 on, entries are pairs of start and end
+        times_ms = np.array([backends.duration_ms(entry) for entry in summary.get("npu_compute_time_list", [])])
+        mean_ms = float(times_ms.mean() if len(times_ms) else summary["NPU_compute_time"]["mean"])
+        median_ms = float(np.median(times_ms) if len(times_ms) else summary["NPU_compute_time"].get("median", mean_ms))
+        if not 0 < mean_ms < float("inf") or not 0 < median_ms < float("inf"):
+            raise ValueError(f"mean {mean_ms} ms")
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{path}: has no times of NPU_compute_time above 0 ({error!r}); a summary of ais_bench was expected"
+        ) from None
+    found = {"latency_ms_mean": mean_ms, "latency_ms_p50": median_ms, "images_per_s": 1000 * batch_size / mean_ms}
+    if len(times_ms) > 1:
+        low, high = statistics.bootstrap_interval_mean_throughput(times_ms, batch_size)
+        found.update(runs=len(times_ms), images_per_s_low=low, images_per_s_high=high)
+        found.update(statistics.latency_percentiles(times_ms))
+    return found
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--summary", type=Path, required=True, help="summary that ais_bench wrote")
+    parser.add_argument("--model_label", required=True, help="the model's name in tables")
+    parser.add_argument("--backend", choices=backends.names(), default="ascend", help="backend of the engine")
+    parser.add_argument("--precision", required=True, help="precision of the engine")
+    parser.add_argument("--batchsize", type=cli.positive_int, required=True, help="batch size of the engine")
+    parser.add_argument("--output", type=Path, required=True, help="summary to write, ending in .json")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
