@@ -45,6 +45,7 @@ class Project:
         # Device locks stand in the folder for temporary files: one for each project, so that none waits for another.
         self.temporary = folder.with_name(folder.name + " tmp")
         self.temporary.mkdir()
+        self.held = None
         self.environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(INTERPRETER)}
 
     def configure(self, settings, file="config.yaml"):
@@ -90,7 +91,8 @@ class Project:
 
     def hold(self, path, *targets):
         """Start a sweep, and return as soon as one of its commands is about to give `path` its name."""
-        return Held(self, self.folder / path, targets)
+        self.held = Held(self, self.folder / path, targets)
+        return self.held
 
     def processes(self):
         """Ids of living processes that work in this project's folder."""
@@ -205,6 +207,8 @@ def new_project(make_project):
 
     yield make
     for project in made:
+        if project.held and project.held.process.poll() is None:  # the test has failed
+            project.held.kill()
         shutil.rmtree(project.folder.parent, ignore_errors=True)
 
 
