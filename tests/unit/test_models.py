@@ -108,7 +108,13 @@ def test_other_timm_models_by_name(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("smlpnet_tny", "smlpnet_tiny"), ("resnet5O", "resnet50"), ("smlp_small", "smlpnet_small")]
+    ("name", "near"),
+    [
+        ("smlpnet_tny", "smlpnet_tiny"),
+        ("resnet5O", "resnet50"),
+        ("smlp_small", "smlpnet_small"),
+        ("resnet18.no_tag", "resnet18"),
+    ],
 )
 def test_an_unknown_name_names_near_ones(name, near):
     with pytest.raises(UserError, match=f"model '{name}' is not known to timm .*; did you mean .*{near}"):

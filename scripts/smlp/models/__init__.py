@@ -62,8 +62,10 @@ def exportable() -> AbstractContextManager[None]:
 
 def require_known(model_name: str) -> None:
     """Raise UserError, naming the nearest names, unless timm can build `model_name`."""
-    if timm.is_model(model_name):
+    name, _, tag = model_name.partition(".")  # timm names weights of an architecture by a tag behind a dot
+    known = timm.list_models(pretrained=True) if tag else ()
+    if timm.is_model(name) and (not tag or model_name in known):
         return
     near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"model {model_name!r} is not known to timm {timm.__version__}{hint} All names: timm.list_models()")
+    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
+    raise UserError(f"model {model_name!r} is not known to timm {timm.__version__}; {hint}")
