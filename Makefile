@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor sweep test lint bench report lock clean
+.PHONY: help setup doctor sweep test lint bench bench-scale report lock clean
 
 PYTHON ?= python3.11
 CORES ?= all
@@ -15,7 +15,7 @@ SNAKEMAKE := $(VENV_PYTHON) -m snakemake
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
-	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean; CORES=$(CORES) CONFIG=<file>"
+	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean, make clean-<stage>; CORES=$(CORES) CONFIG=<file>"
 
 # Checks the environment against the lock, mends it where it is broken or half made, and is quick where it is right.
 setup:
@@ -39,7 +39,11 @@ lint: setup
 	@$(SNAKEMAKE) --lint
 
 bench: setup
-	@for script in preprocess measure rerun; do $(VENV_PYTHON) bench/$$script.py; done
+	@for script in preprocess measure engines rerun; do $(VENV_PYTHON) bench/$$script.py; done
+
+# What takes longer: minutes, and gigabytes of disk.
+bench-scale: setup
+	@for script in layouts scale kills; do $(VENV_PYTHON) bench/$$script.py; done
 
 report: setup
 	@$(SNAKEMAKE) --cores 1 $(if $(CONFIG),--configfile "$(CONFIG)") --report results/tables/snakemake-report.html
@@ -51,3 +55,10 @@ lock: setup
 
 clean:
 	@rm -rf results .snakemake
+
+# What a stage made, with its logs and times. Snakemake makes of it again what is still needed: results that stand there
+# already need nothing that they were made from, so removing bins costs nothing until something has to read them.
+clean-%:
+	@case "$*" in retrieve|export|compile|preprocess|infer|evaluate|measure|tabulate) ;; *) \
+	    echo "error: no stage $*; one of retrieve export compile preprocess infer evaluate measure tabulate" >&2; exit 1;; esac
+	@rm -rf results/$(if $(filter tabulate,$*),tables,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv

@@ -27,6 +27,7 @@ if not workflow.overwrite_configfiles:
 config = cli.or_fail(settings.complete, config, str((workflow.overwrite_configfiles or ["config.yaml"])[-1]))
 
 settings.use_this_interpreter()
+settings.use_store(config)
 
 
 include: "rules/common.smk"
@@ -53,7 +54,13 @@ rule retrieve:
 
 rule export:
     input:
-        collect("results/export/{model}/model.onnx", model=config["models"]),
+        sorted(
+            {
+                onnx_file(model, backend)
+                for model, backend, _, _ in cells()
+                if backends.load(backend).COMPILES_FROM == "onnx"
+            }
+        ),
 
 
 rule compile:

@@ -12,8 +12,15 @@ DATASET = config["dataset"]["name"]
 IS_DEMO = "demo" in config["dataset"]
 DATA_ROOT = f"results/retrieve/{DATASET}" if IS_DEMO else config["dataset"]["root"]
 SHARDS = range(config["dataset"]["shards"])
-# All that this run was given, so that a job that asks for them runs alone; None under --unlock and the like
-ALL_CORES = workflow.resource_settings.cores or cli.default_workers()
+# All that this run was given, so that a job that asks for them runs alone. A run that only submits jobs has no cores:
+# there the job that runs on the node counts them, and the profile asks for the node.
+ALL_CORES = workflow.resource_settings.cores or 1
+# What schedulers count, by what a backend calls its devices; for the CPU there is nothing to count.
+COUNTED = {"ascend": "npu", "cuda": "gpu"}
+if workflow.resource_settings.cores:  # on this host no more jobs at once than it has devices
+    for kind, counter in COUNTED.items():
+        listed = {device for target in config["targets"] for device in settings.devices(config, target["backend"])}
+        workflow.global_resources.setdefault(counter, max(1, sum(device.startswith(f"{kind}:") for device in listed)))
 REFERENCE_BATCH = config["accuracy"]["reference_batch_size"]
 
 
@@ -25,6 +32,7 @@ wildcard_constraints:
     dataset=re.escape(DATASET),
     transform=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     shard=r"\d+",
+    graph="[a-z]+",
 
 
 def flags(values):
@@ -38,21 +46,40 @@ def environment(backend):
     return f"set +eu; source {shlex.quote(script)}; set -eu; " if script else ""
 
 
+def python(backend):
+    """The Python that runs a backend's engines, as a shell word."""
+    return shlex.quote(config["backends"].get(backend, {}).get("python", "python"))
+
+
 def interpreter(backend):
     """The Python that runs a backend's engines, after what sets up its host."""
-    return environment(backend) + shlex.quote(config["backends"].get(backend, {}).get("python", "python"))
+    return environment(backend) + python(backend)
 
 
-def device_flags(backend, shard=0):
-    """Which device a job runs on, where a backend has several: its shards go round them."""
-    devices = config["backends"].get(backend, {}).get("devices")
-    return ["--device", f"{backend}:{devices[int(shard) % len(devices)]}"] if devices else []
+def growing(amount):
+    """A resource of a job that gets as much again with every attempt: one that had too little is tried with more."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def counted(resource):
+    """How many npu or gpu a job on a backend's device needs: one or none."""
+    return lambda wildcards: int(COUNTED.get(device_kind(wildcards.backend)) == resource)
+
+
+def device_kind(backend):
+    """What a backend calls its devices: ascend, cuda, cpu."""
+    return settings.devices(config, backend)[0].partition(":")[0]
+
+
+def host_threads(backend):
+    """Threads of a job that infers: the CPU's work, or only feeding a device."""
+    return 8 if device_kind(backend) == "cpu" else 2
 
 
 def measure_flags(backend):
-    """All flags of measuring but what to measure and where to write."""
+    """All flags of measuring but what to measure and where to write; of several devices the first one measures."""
     allow = ["--allow_busy_device"] if config["backends"].get(backend, {}).get("allow_busy_device") else []
-    return flags(config["measure"]) + device_flags(backend) + allow
+    return flags({**config["measure"], "device": settings.devices(config, backend)[0]}) + allow
 
 
 def tools(backend):
@@ -61,6 +88,62 @@ def tools(backend):
 
 
 # what depends on what
+
+
+def graph(model, backend):
+    """The ONNX graph that a backend's engines are made from: as set, else the one that it is the faster with."""
+    preferred = getattr(backends.load(backend), "GRAPH", "reference")
+    return (
+        config["backends"]
+        .get(backend, {})
+        .get("graph", preferred if settings.fusible(config["models"][model]) else "reference")
+    )
+
+
+def calibration_folder(model, backend, precision):
+    """The calibration bins of an engine, none where its precision needs none."""
+    if precision not in getattr(backends.load(backend), "CALIBRATED", ()):
+        return []
+    return [f"results/preprocess/{DATASET}/{config['models'][model]['transform']}/calibration"]
+
+
+def calibration_flags():
+    """Which images are drawn for calibration."""
+    drawn = config["calibration"]
+    root = drawn.get("root", DATA_ROOT)
+    about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
+    return flags({**about, "pixels": config["dataset"]["pixels"]})
+
+
+def option_flags(options):
+    """Options of scripts/compile.py as command-line flags."""
+    return [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+
+
+def compile_sources(model, backend, precision):
+    """The files that an engine is compiled from, by name."""
+    calibration = {"calibration": folder for folder in calibration_folder(model, backend, precision)}
+    if backends.load(backend).COMPILES_FROM == "checkpoint":
+        return {"checkpoint": f"results/retrieve/{model}/checkpoint.pth", **calibration}
+    onnx = onnx_file(model, backend)
+    return {"onnx": onnx, "sidecar": ancient(onnx.replace(".onnx", ".json")), **calibration}
+
+
+def compile_source_flags(model, backend):
+    """Where scripts/compile.py starts from."""
+    sources = compile_sources(model, backend, None)
+    return ["--pth_path", sources["checkpoint"]] if "checkpoint" in sources else ["--onnx_path", sources["onnx"]]
+
+
+def compile_flags(model, backend, precision):
+    """The options of compiling an engine."""
+    known = config["backends"].get(backend, {})
+    options = {name: known[name] for name in ("device", "trtexec", "workspace_mib", "cuda_graph") if name in known}
+    if backends.load(backend).COMPILES_FROM == "checkpoint":
+        options["graph"] = graph(model, backend)
+    for folder in calibration_folder(model, backend, precision):
+        options["calibration"] = folder
+    return option_flags(options)
 
 
 def source_file(model, kind, batch=None):
@@ -111,13 +194,16 @@ def atc(model, precision, batch):
     """The command that scripts/compile.py will run for an Ascend engine."""
     from scripts.smlp import transform
 
+    facts = cli.or_fail(transform.resolve, config["models"][model]["transform"])
+    as_bytes = onnx_file(model, "ascend").endswith("_uint8.onnx")
     command = backends.load("ascend").atc_command(
         "model.onnx",
         f"bs{batch}",
         batch_size=int(batch),
         soc_version=config["backends"]["ascend"].get("soc_version", "<as npu-smi info says>"),
         precision=precision,
-        image_shape=cli.or_fail(transform.resolve, config["models"][model]["transform"]).shape,
+        image_shape=facts.uint8.shape if as_bytes else facts.shape,
+        input_format="ND" if as_bytes else "NCHW",
         options=ascend_options(precision),
     )
     return shlex.join(command)
@@ -135,6 +221,13 @@ def export_flags(model):
     entry = config["models"][model]
     about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
     return flags({**export_start(model), **about, **config["export"]})
+
+
+def onnx_file(model, backend):
+    """The ONNX file that a backend's engines are compiled from: for images as bytes it normalises them itself."""
+    aipp = backend == "ascend" and "aipp_config" in config["backends"]["ascend"]  # takes and normalises bytes by itself
+    kind = "_uint8" if config["dataset"]["pixels"] == "uint8" and not aipp else ""
+    return f"results/export/{model}/{graph(model, backend)}{kind}.onnx"
 
 
 def engine(model, backend, precision, batch):
@@ -253,9 +346,10 @@ def throughputs():
 
 
 def table_flags():
-    """Which models go by which published names, what each is judged against, whose published accuracy is comparable."""
+    """Flags of the tables: published names, what a model is judged against, whose published accuracy is comparable,
+    and the limit under which a best row is also wanted."""
     names = [f"{model}={entry['model_name']}" for model, entry in config["models"].items()]
     references = [f"{model}={reference_backend(model)}" for model in config["models"]]
     applies = [model for model, entry in config["models"].items() if entry["published_weights"]]
     published = ["--published_applies", *applies] if applies else []
-    return ["--published_name", *names, "--reference_of", *references, *published]
+    return ["--published_name", *names, "--reference_of", *references, *published, *flags(config["decision"])]

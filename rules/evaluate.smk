@@ -22,8 +22,8 @@ rule evaluate_reference:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         code=code_digest("evaluate"),
     message:
@@ -49,8 +49,8 @@ rule evaluate_engine:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         margin_points=config["accuracy"]["margin_points"],
         # ais_bench's own summaries say none of it

@@ -1,7 +1,8 @@
 """Export: checkpoint to ONNX, proved against PyTorch.
 
 Needs: results/retrieve/{model}/checkpoint.pth or model.onnx; config `export`.
-Makes: results/export/{model}/model.onnx and its sidecar model.json.
+Makes: results/export/{model}/{graph}.onnx and its sidecar {graph}.json; graph is reference or fused. Beside them
+{graph}_uint8.onnx, where the bins hold bytes.
 """
 
 
@@ -10,23 +11,53 @@ rule export_onnx:
     input:
         unpack(lambda wildcards: export_start(wildcards.model)),
     output:
-        onnx="results/export/{model}/model.onnx",
-        sidecar="results/export/{model}/model.json",
+        onnx="results/export/{model}/{graph}.onnx",
+        sidecar="results/export/{model}/{graph}.json",
     log:
-        "results/logs/export/{model}.log",
+        "results/logs/export/{model}/{graph}.log",
     benchmark:
-        "results/benchmarks/export/{model}.tsv"
+        "results/benchmarks/export/{model}/{graph}.tsv"
     conda:
         "../envs/pytorch.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         flags=lambda wildcards: export_flags(wildcards.model),
         code=code_digest("export"),
         tools=versions(["torch", "timm", "onnx", "onnxruntime"]),
     message:
-        "{wildcards.model}: export to ONNX and prove it"
+        "{wildcards.model}: export the {wildcards.graph} graph to ONNX and prove it"
     shell:
-        "python scripts/export.py {params.flags:q} --onnx_path {output.onnx:q} > {log:q} 2>&1"
+        "python scripts/share.py --key {params.code} --key {params.tools:q}"
+        " --output {output.onnx:q} --output {output.sidecar:q} -- python scripts/export.py {params.flags:q} --graph {wildcards.graph} --onnx_path {output.onnx:q} > {log:q} 2>&1"
+
+
+rule export_uint8:
+    """Put the normalisation into an ONNX file, so that its engines take the bytes of images."""
+    input:
+        "results/export/{model}/{graph}.onnx",
+    output:
+        onnx="results/export/{model}/{graph}_uint8.onnx",
+        sidecar="results/export/{model}/{graph}_uint8.json",
+    log:
+        "results/logs/export/{model}_{graph}_uint8.log",
+    benchmark:
+        "results/benchmarks/export/{model}_{graph}_uint8.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        transform=lambda wildcards: config["models"][wildcards.model]["transform"],
+        tolerance=config["export"]["tolerance"],
+        code=code_digest("normalise"),
+        tools=versions(["timm", "onnx", "onnxruntime"]),
+    message:
+        "{wildcards.model}: put the normalisation into {wildcards.graph}.onnx"
+    shell:
+        "python scripts/normalise.py --model_name {params.transform:q} --source_onnx_path {input:q}"
+        " --tolerance {params.tolerance} --onnx_path {output.onnx:q} > {log:q} 2>&1"

@@ -19,19 +19,22 @@ rule infer_shard:
         "results/benchmarks/infer/{model}/{backend}/{precision}/{dataset}/bs{batch}/shard-{shard}.tsv"
     conda:
         "../envs/{backend}.yaml"
-    threads: 8
+    threads: lambda wildcards: host_threads(wildcards.backend)
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
+        npu=counted("npu"),
+        gpu=counted("gpu"),
+        # any of them will do, and another list of them makes nothing stale, as a parameter would
+        devices=lambda wildcards: ",".join(settings.devices(config, wildcards.backend)),
     params:
         code=lambda wildcards: code_digest("infer", wildcards.backend),
         tools=lambda wildcards: tools(wildcards.backend),
         output=subpath(output.folder, parent=True),
         python=lambda wildcards: interpreter(wildcards.backend),
-        device=lambda wildcards: device_flags(wildcards.backend, wildcards.shard),
     message:
         "{wildcards.model}: infer shard {wildcards.shard} with {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
     shell:
         "{params.python} scripts/infer.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
         " --threads {threads} --input {input.bins:q} --output {params.output:q}"
-        " --output_dirname shard-{wildcards.shard} --outfmt NPY {params.device:q} > {log:q} 2>&1"
+        " --output_dirname shard-{wildcards.shard} --outfmt NPY --device {resources.devices:q} --record_failure > {log:q} 2>&1"

@@ -22,8 +22,10 @@ rule measure_engine:
         "../envs/{backend}.yaml"
     threads: ALL_CORES
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        npu=counted("npu"),
+        gpu=counted("gpu"),
     params:
         flags=lambda wildcards: measure_flags(wildcards.backend),
         python=lambda wildcards: interpreter(wildcards.backend),
@@ -33,7 +35,7 @@ rule measure_engine:
         "{wildcards.model}: measure {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
     shell:
         "{params.python} scripts/measure.py --model {input.engine:q} --model_label {wildcards.model:q} --batchsize {wildcards.batch}"
-        " --threads {threads} --input {input.bins:q} {params.flags:q} --output {output.summary:q} > {log:q} 2>&1"
+        " --threads {threads} --input {input.bins:q} {params.flags:q} --record_failure --output {output.summary:q} > {log:q} 2>&1"
 
 
 rule measure_import:
@@ -52,8 +54,8 @@ rule measure_import:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         code=code_digest("measure_import"),
     message:

@@ -1,7 +1,8 @@
 """Preprocess: images to bins, shard by shard.
 
 Needs: config `dataset.root`, or the demo's images of results/retrieve/{dataset}/.
-Makes: results/preprocess/{dataset}/{transform}/shard-{shard}/ with a manifest.csv, and a sidecar beside it.
+Makes: results/preprocess/{dataset}/{transform}/shard-{shard}/ with a manifest.csv, and a sidecar beside it;
+results/preprocess/{dataset}/{transform}/calibration/, some images of the training split, where a target is int8.
 """
 
 
@@ -25,16 +26,54 @@ rule preprocess_shard:
         "../envs/pytorch.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
-        flags=flags({"data_root": DATA_ROOT, **{key: config["dataset"][key] for key in ("split", "on_bad_image")}}),
+        flags=flags(
+            {
+                "data_root": DATA_ROOT,
+                **{key: config["dataset"][key] for key in ("split", "on_bad_image", "layout", "pixels")},
+            }
+        ),
         shards=len(SHARDS),
+        shard_of=lambda wildcards: [DATA_ROOT, config["dataset"]["split"], f"{wildcards.shard}/{len(SHARDS)}"],
         images=lambda wildcards: images_state(wildcards.transform, wildcards.shard),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
     message:
         "{wildcards.dataset}: preprocess shard {wildcards.shard} for {wildcards.transform}"
     shell:
-        "python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q}"
+        "python scripts/share.py --key {params.code} --key {params.tools:q} --shard_of {params.shard_of:q}"
+        " --output {output.folder:q} --output {output.sidecar:q} --"
+        " python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q}"
         " --shard {wildcards.shard}/{params.shards} --workers {threads} --save_dir {output.folder:q} > {log:q} 2>&1"
+
+
+rule preprocess_calibration:
+    """Draw training images to calibrate int8 engines with, none of which is scored."""
+    input:
+        scored=lambda wildcards: [
+            f"results/preprocess/{wildcards.dataset}/{wildcards.transform}/shard-{shard}" for shard in SHARDS
+        ],
+    output:
+        folder=directory("results/preprocess/{dataset}/{transform}/calibration"),
+        sidecar="results/preprocess/{dataset}/{transform}/calibration.json",
+    log:
+        "results/logs/preprocess/{dataset}/{transform}/calibration.log",
+    benchmark:
+        "results/benchmarks/preprocess/{dataset}/{transform}/calibration.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        flags=calibration_flags(),
+        code=code_digest("preprocess"),
+        tools=versions(["pillow", "numpy"]),
+    message:
+        "{wildcards.dataset}: draw and preprocess calibration images for {wildcards.transform}"
+    shell:
+        "python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q} --not_in {input.scored:q}"
+        " --workers {threads} --save_dir {output.folder:q} > {log:q} 2>&1"

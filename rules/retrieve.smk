@@ -20,8 +20,8 @@ rule retrieve_checkpoint:
         "../envs/pytorch.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         flags=lambda wildcards: source_flags(wildcards.model, "checkpoint"),
         code=code_digest("retrieve"),
@@ -45,8 +45,8 @@ rule retrieve_onnx:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         flags=lambda wildcards: source_flags(wildcards.model, "onnx"),
         code=code_digest("retrieve"),
@@ -71,8 +71,8 @@ rule retrieve_om:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=growing(1000),
+        runtime=growing(60),
     params:
         flags=lambda wildcards: om_flags(wildcards.model, wildcards.batch),
         code=code_digest("retrieve"),
@@ -95,8 +95,8 @@ rule retrieve_dataset:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         flags=flags(config["dataset"].get("demo", {})),
         code=code_digest("retrieve"),

@@ -15,6 +15,7 @@ rule tabulate:
         multiext("results/tables/accuracy", ".csv", ".md"),
         multiext("results/tables/throughput", ".csv", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
+        decision="results/tables/decision.csv",
         flips="results/tables/flips.csv",
         report="results/tables/report.html",
     log:
@@ -25,8 +26,8 @@ rule tabulate:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         flags=table_flags(),
         output_dir=subpath(output.report, parent=True),

@@ -4,6 +4,10 @@ Writes the engine to --output and a JSON sidecar beside it, with the batch size 
 the command and all versions.
 
   scripts/compile.py --backend onnxruntime --precision fp32 --batch_size 8 --onnx_path smlp_t.onnx --output bs8.onnx
+  scripts/compile.py --backend aotinductor --precision bf16 --batch_size 8 --pth_path smlp_t.pth --output bs8.pt2
+
+With --record_failure an engine that cannot be made here (too large for the memory, refused by its compiler) is no
+error: an empty file takes its place, and the sidecar says why; infer and measure pass that on to the tables.
 """
 
 from __future__ import annotations
@@ -13,14 +17,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smlp import backends, cli, files, provenance
+from smlp.backends import EngineFailure
 from smlp.cli import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
-    compile_engine(
-        flags.backend, flags.precision, flags.batch_size, flags.onnx_path, flags.output, _options(flags.option)
-    )
+    source = flags.onnx_path or flags.pth_path
+    try:
+        compile_engine(flags.backend, flags.precision, flags.batch_size, source, flags.output, _options(flags.option))
+    except EngineFailure as failure:
+        if not flags.record_failure:
+            raise
+        cli.say(f"no engine: {failure}")
+        with files.whole_file(flags.output) as partial:
+            partial.touch()
+            about = {"backend": flags.backend, "precision": flags.precision, "batch": flags.batch_size}
+            record = provenance.describe({"source": source}, failed=str(failure), **about)
+            files.write_json(files.sidecar_path(partial), record)
     return 0
 
 
@@ -30,7 +44,8 @@ def compile_engine(
     """Make the engine file `output` and its sidecar, both or neither.
 
     Raises UserError for an unknown backend, a precision that it does not have, a suffix that its runtime
-    would not take, and an engine whose own batch size is not the one asked for.
+    would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
+    EngineFailure where the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
     if precision not in backend.PRECISIONS:
@@ -41,8 +56,14 @@ def compile_engine(
         raise UserError(f"backend {backend_name!r} runs the checkpoint itself, there is nothing to compile")
     if output.suffix != backend.SUFFIX:
         raise UserError(f"--output {output}: engines of backend {backend_name!r} end in {backend.SUFFIX}")
+    if (source.suffix == ".onnx") != (backend.COMPILES_FROM == "onnx"):
+        flag = {"onnx": "--onnx_path", "checkpoint": "--pth_path"}[backend.COMPILES_FROM]
+        raise UserError(f"{source}: backend {backend_name!r} compiles from another kind of file; give it with {flag}")
+    if not source.exists():
+        raise UserError(f"{source}: no such file to compile; make it with scripts/export.py or scripts/retrieve.py")
     with files.whole_file(output) as partial:
-        facts = backend.compile_engine(source, partial, precision=precision, batch_size=batch_size, options=options)
+        with backends.memory_named(f"{output}: batch {batch_size}"):
+            facts = backend.compile_engine(source, partial, precision=precision, batch_size=batch_size, options=options)
         if facts["batch"] != batch_size:
             raise UserError(
                 f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
@@ -74,9 +95,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", required=True, choices=backends.names(), help="runtime that the engine is for")
     parser.add_argument("--precision", default="fp32", help="one that the backend knows")
     parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run, fixed in the engine")
-    parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to compile, from scripts/export.py")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")
+    source.add_argument("--pth_path", type=Path, help="checkpoint to compile, from scripts/retrieve.py")
     parser.add_argument("--output", type=Path, required=True, help="engine file to write")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="backend option, repeatable")
+    parser.add_argument(
+        "--record_failure", action="store_true", help="write a sidecar that says why there is no engine, and go on"
+    )
     return parser.parse_args(argv)
 
 

@@ -1,8 +1,10 @@
-"""Show in one screen what this host has for Ascend, and what is missing.
+"""Show in one screen what this host has for Ascend, what is missing, and what a killed run left behind.
 
 Looks at CANN, driver and firmware, npu-smi and every NPU, aclruntime and which interpreter has it, the compilers and
-the CPU backends, free disk. Changes nothing. --config takes interpreter and set_env.sh from the settings of a sweep.
-Exit status 1 where an Ascend engine could be neither compiled nor run here; everything else works without.
+the CPU backends, free disk; and in --folder at locks, incomplete outputs, half-written files, jobs whose Snakemake is
+gone and the disk that every stage takes, each with the command that mends it. Changes nothing. --config takes
+interpreter and set_env.sh from the settings of a sweep. Exit status 1 where an Ascend engine could be neither compiled
+nor run here; everything else works without.
 
   scripts/doctor.py --config configs/imagenet-ascend310p.yaml
 """
@@ -20,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from smlp import backends, cli, host, provenance
+from smlp import backends, cli, host, leftovers, provenance
 from smlp.backends import ascend
 from smlp.cli import UserError
 
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *look_at_npus(flags.ascend_root),
         *look_at_runtime(python),
         *look_at_host(),
+        *look_at_sweep(flags.folder),
     ]
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
@@ -156,6 +159,36 @@ def look_at_host() -> list[Finding]:
     return found
 
 
+def look_at_sweep(folder: Path) -> list[Finding]:
+    """Disk use of every stage, and what a run that was killed left behind, with the command that mends it."""
+    used = leftovers.disk_use(folder / "results")
+    text = ", ".join(f"{stage} {size / 1e6:.1f} MB in {files} files" for stage, (size, files) in used.items())
+    found = [Finding("ok", "results", text or "none yet")]
+    if text:
+        found[0] = found[0]._replace(text=f"{text}; make clean-<stage> removes one")
+    processes = leftovers.processes(folder)
+    running = leftovers.runs(processes)
+    for process, name in leftovers.orphans(processes).items():
+        end = f"scancel {process.slurm_job}" if process.slurm_job else f"kill {process.pid}"
+        text = f"{name} runs on, process {process.pid}, its Snakemake is gone; let it finish, or: {end}"
+        found.append(Finding("note", "orphan", text))
+    if running:
+        found.append(Finding("ok", "sweep", f"running, process {', '.join(str(process.pid) for process in running)}"))
+        return found
+    if leftovers.locked(folder):
+        text = "locked by a run that is gone; snakemake --unlock, then the command that you ran"
+        found.append(Finding("note", "lock", text))
+    if marked := leftovers.incomplete(folder):
+        others = f" and {len(marked) - 1} others were" if len(marked) > 1 else " was"
+        text = f"{marked[0]}{others} being made; the next run makes it again (rerun-incomplete in the profile)"
+        found.append(Finding("note", "incomplete", text))
+    if half := leftovers.half_written(folder / "results"):
+        paths = " ".join(shlex.quote(str(path)) for path in half)
+        text = f"{len(half)} scratch folders; the next run removes those of what it makes again, or: rm -r {paths}"
+        found.append(Finding("note", "half-written", text))
+    return found
+
+
 def sourced(set_env: Path) -> Mapping[str, str]:
     """The environment after `source set_env`."""
     if not set_env.is_file():
@@ -197,6 +230,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--python", help="interpreter that should have aclruntime")
     parser.add_argument("--set_env", help="CANN's set_env.sh, to source it first")
     parser.add_argument("--ascend_root", type=Path, default=host.ASCEND_ROOT, help="where driver and CANN are")
+    parser.add_argument("--folder", type=Path, default=Path(), help="of the sweep, with its results/")
     return parser.parse_args(argv)
 
 

@@ -1,9 +1,9 @@
 """Score inference results against the labels: top-1, top-5, and what the engine changed against a reference.
 
 Reads result folders as infer.py or the real ais_bench write them (`<stem>_0.npy`, `.bin` or `.txt`, (1, classes) a
-file, or (n, classes) where a bin holds n images) and the manifests of preprocess.py (columns index, bin, image,
-label). A result belongs to the bin of the same stem, so labels never depend on the order of files. Every image of
-the manifests must be there exactly once: a missing, surplus, cut-off or non-finite result is an error.
+file, or (n, classes) where a bin holds n images or a whole shard) and the manifests of preprocess.py (columns index,
+bin, image, label). A result belongs to the bin of the same stem, so labels never depend on the order of files. Every
+image of the manifests must be there exactly once: a missing, surplus, cut-off or non-finite result is an error.
 
 Prints `acc1:0.8125, acc5:0.9549`. With --json it also writes the figures with their intervals, with --predictions a
 table that can be the --reference of another run.
@@ -20,13 +20,13 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from smlp import cli, files, provenance, statistics
+from smlp import arrays, cli, files, provenance, statistics
 from smlp.cli import UserError
 
 # What else lies in a result folder: Snakemake's mark on folders, and ais_bench's summaries.
@@ -34,6 +34,8 @@ _NO_RESULTS = (".snakemake_timestamp", "sumary.json")
 _SUFFIXES = (".npy", ".bin", ".txt")
 # What the summary of infer.py knows about a run; shards of one run agree in all of it.
 _FACTS = ("model", "backend", "precision", "batch", "device", "emulated", "engine_sha256", "num_classes")
+# of a packed shard's logits in memory: 16 MB of 1,000 float32 classes
+_BLOCK_ROWS = 4096
 _COLUMNS = ("index", "image", "label", "predicted", "rank")
 
 
@@ -65,6 +67,14 @@ class Prediction(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
+    failure = find_failure(flags.infer_result_dir)
+    if failure and not (flags.json and flags.reference):
+        raise UserError(f"there are no results to score: {failure['failed']}")
+    if failure:
+        cli.say(f"no results to score: {failure['failed']}")
+        about = {**failure["smlp"], "model": flags.model_label or failure["smlp"]["model"]}
+        files.write_json(flags.json, {"failed": failure["failed"], "smlp": about})
+        return 0
     bins = read_manifests(flags.labels)
     results = find_results(flags.infer_result_dir, bins)
     given = {name: getattr(flags, name) for name in ("model_label", "backend", "precision", "device", "num_classes")}
@@ -88,6 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{changes['drop_low_points']:+.3f} to {changes['drop_high_points']:+.3f}, margin {flags.margin_points:g}"
         )
     return 0
+
+
+def find_failure(folders: Iterable[Path]) -> dict[str, Any] | None:
+    """The first record of infer.py that says why there are no results, None where every folder has some."""
+    for folder in folders:
+        path = folder.with_name(folder.name + "_summary.json")
+        record = files.read_json(path, "the summary of infer.py") if path.exists() else {}
+        if isinstance(record, dict) and isinstance(record.get("failed"), str) and isinstance(record.get("smlp"), dict):
+            return record
+    return None
 
 
 def read_manifests(paths: Iterable[Path]) -> dict[str, Bin]:
@@ -170,7 +190,7 @@ def _renamed(summary: Path) -> dict[str, str]:
 def predict(
     bins: dict[str, Bin], results: dict[str, Path], num_classes: int | None
 ) -> tuple[list[Prediction], int | None]:
-    """Rank every image's classes; one result file is in memory at a time.
+    """Rank every image's classes; one result file, or a block of a large one, is in memory at a time.
 
     num_classes: None takes it from the first result. Returns the predictions, by index, and num_classes. Raises
     UserError for a result that is not (images, classes) finite numbers, and for a label that is no class.
@@ -179,26 +199,27 @@ def predict(
     first: tuple[Path, np.dtype] | None = None
     for stem, held in bins.items():
         path = results[stem]
-        logits = read_logits(path, len(held.images), num_classes)
-        if first is None:
-            first = (path, logits.dtype)
-            num_classes = logits.shape[1]
-        if logits.dtype != first[1]:
-            raise UserError(
-                f"{path}: holds {logits.dtype} where {first[0]} holds {first[1]}; they are of two runs, or it is cut "
-                "off; run the inference again"
-            )
         labels = np.array([image.label for image in held.images])
-        if labels.max() >= logits.shape[1]:
-            image = held.images[int(labels.argmax())]
-            raise UserError(
-                f"{held.manifest}: image {image.image} has label {image.label} but the model has "
-                f"{logits.shape[1]} classes; score a model of this data set"
-            )
-        predictions.extend(
-            Prediction(*image, predicted, rank)
-            for image, predicted, rank in zip(held.images, *(values.tolist() for values in rank_labels(logits, labels)))
-        )
+        done = 0
+        for logits in read_logits(path, len(held.images), num_classes):
+            if first is None:
+                first = (path, logits.dtype)
+                num_classes = logits.shape[1]
+            if logits.dtype != first[1]:
+                raise UserError(
+                    f"{path}: holds {logits.dtype} where {first[0]} holds {first[1]}; they are of two runs, or it is "
+                    "cut off; run the inference again"
+                )
+            if labels.max() >= logits.shape[1]:
+                image = held.images[int(labels.argmax())]
+                raise UserError(
+                    f"{held.manifest}: image {image.image} has label {image.label} but the model has "
+                    f"{logits.shape[1]} classes; score a model of this data set"
+                )
+            block = slice(done, done + len(logits))
+            ranked = (values.tolist() for values in rank_labels(logits, labels[block]))
+            predictions.extend(Prediction(*one, *scored) for one, *scored in zip(held.images[block], *ranked))
+            done += len(logits)
     return sorted(predictions), num_classes
 
 
@@ -212,54 +233,66 @@ def rank_labels(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
     return logits.argmax(axis=1), ((logits > own) | ((logits == own) & lower_index)).sum(axis=1)
 
 
-def read_logits(path: Path, images: int, num_classes: int | None) -> np.ndarray:
-    """The scores in one result file, (images, classes), float or int. Raises UserError unless whole and finite."""
+def read_logits(path: Path, images: int, num_classes: int | None) -> Iterator[np.ndarray]:
+    """The scores in one result file in blocks, together (images, classes), float or int.
+
+    Raises UserError unless they are whole and finite.
+    """
     reader = {".npy": _read_npy, ".bin": _read_bin, ".txt": _read_txt}[path.suffix]
-    logits = reader(path, images, num_classes)
-    if logits.dtype.kind not in "fiu" or logits.ndim != 2 or logits.shape[1] == 0:
-        raise UserError(
-            f"{path}: holds {logits.dtype} {logits.shape}; numbers of shape ({images}, classes) were expected"
-        )
-    if logits.shape != (images, num_classes or logits.shape[1]):
-        raise UserError(
-            f"{path}: holds {logits.shape[0]} images of {logits.shape[1]} classes; {images} images of "
-            f"{num_classes or 'any number of'} classes were expected, run the inference again"
-        )
-    if not np.isfinite(logits).all():
-        bad = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
-        raise UserError(
-            f"{path}: row {bad} is not finite (NaN or infinity); the engine overflows, compile it with more precision"
-        )
-    return logits
+    done = 0
+    for shape, logits in reader(path, images, num_classes):
+        if logits.dtype.kind not in "fiu" or len(shape) != 2 or shape[1] == 0:
+            raise UserError(f"{path}: holds {logits.dtype} {shape}; numbers of shape ({images}, classes) were expected")
+        if shape != (images, num_classes or shape[1]):
+            raise UserError(
+                f"{path}: holds {shape[0]} images of {shape[1]} classes; {images} images of "
+                f"{num_classes or 'any number of'} classes were expected, run the inference again"
+            )
+        finite = np.isfinite(logits).all(axis=1)
+        if not finite.all():
+            raise UserError(
+                f"{path}: row {done + int(finite.argmin())} is not finite (NaN or infinity); the engine overflows, "
+                "compile it with more precision"
+            )
+        yield logits
+        done += len(logits)
 
 
-def _read_npy(path: Path, images: int, num_classes: int | None) -> np.ndarray:
+# of a file: the shape of its whole array, and the next block of its rows
+_Blocks = Iterator[tuple[tuple[int, ...], np.ndarray]]
+
+
+def _read_npy(path: Path, images: int, num_classes: int | None) -> _Blocks:
     with open(path, "rb") as stream:
         try:
-            # not np.load, which also opens archives and pickles
-            logits = np.lib.format.read_array(stream, allow_pickle=False)
-        except (ValueError, EOFError, MemoryError, OverflowError, TypeError) as error:
+            header = arrays.read_header(stream)
+        except ValueError as error:
             raise UserError(f"{path}: is not a whole .npy file ({error}); run the inference again") from None
+        if not header.shape or not header.shape[0]:
+            yield header.shape, np.empty(header.shape, header.dtype)
+            return
+        for block in arrays.read_rows(stream, header, _BLOCK_ROWS):
+            yield header.shape, block
         if stream.read(1):
             raise UserError(f"{path}: goes on after its array; run the inference again")
-    return logits
 
 
-def _read_bin(path: Path, images: int, num_classes: int | None) -> np.ndarray:
+def _read_bin(path: Path, images: int, num_classes: int | None) -> _Blocks:
     if num_classes is None:
         # A size alone cannot tell 1000 float32 classes from 2000 float16 ones.
         raise UserError(f"{path}: a .bin does not say how many classes it holds; add --num_classes")
     size = path.stat().st_size
     for dtype in (np.float32, np.float16):
         if size == images * num_classes * np.dtype(dtype).itemsize:
-            return np.fromfile(path, dtype).reshape(images, num_classes)
+            yield (images, num_classes), np.fromfile(path, dtype).reshape(images, num_classes)
+            return
     raise UserError(
         f"{path}: has {size} bytes; {images} images of {num_classes} classes are {4 * images * num_classes} as float32 "
         f"or {2 * images * num_classes} as float16, run the inference again or check --num_classes"
     )
 
 
-def _read_txt(path: Path, images: int, num_classes: int | None) -> np.ndarray:
+def _read_txt(path: Path, images: int, num_classes: int | None) -> _Blocks:
     try:
         text = path.read_text(encoding="ascii")
         rows = [np.array(line.split(), dtype=np.float64) for line in text.splitlines()]
@@ -267,7 +300,8 @@ def _read_txt(path: Path, images: int, num_classes: int | None) -> np.ndarray:
         raise UserError(f"{path}: is not a table of numbers ({error}); run the inference again") from None
     if not text.endswith("\n") or len({len(row) for row in rows}) != 1:
         raise UserError(f"{path}: is empty or cut off; lines of the same length were expected, run the inference again")
-    return np.stack(rows)
+    logits = np.stack(rows)
+    yield logits.shape, logits
 
 
 def run_facts(folders: Iterable[Path], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:

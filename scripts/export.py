@@ -7,6 +7,8 @@ multiply-accumulates, nodes by type, checksums and the differences that were see
 
   scripts/export.py --model_name smlpnet_tiny --pth_path smlp_t.pth --onnx_path smlp_t.onnx
 
+--graph fused writes the same network re-expressed for inference (smlp/models/fused.py), proved against the same model.
+
 A ready-made ONNX file gets the same checks (its rows at batch 3 against those at batch 1) and the same names:
 
   scripts/export.py --model_name smlpnet_tiny --source_onnx_path theirs.onnx --onnx_path smlp_t.onnx
@@ -50,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags.num_classes,
                 images,
                 flags.tolerance,
+                fused=flags.graph == "fused",
             )
             source = {"checkpoint": flags.pth_path}
         sidecar = provenance.describe(
             source,
             PACKAGES,
             model_name=flags.model_name,
+            graph=flags.graph,
             **facts,
             sha256=files.digest(partial),
         )
@@ -75,26 +79,30 @@ def export(
     num_classes: int | None,
     images: np.ndarray,
     tolerance: float,
+    fused: bool = False,
 ) -> dict[str, Any]:
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
 
-    Returns the facts for the sidecar. Raises UserError where the two runtimes differ by more than `tolerance`
-    times the largest logit (at least 1).
+    fused: write its inference form; the proof is against the model as it was trained either way. Returns the facts
+    for the sidecar. Raises UserError where the two runtimes differ by more than `tolerance` times the largest logit
+    (at least 1).
     """
     import onnx
     import torch
 
     from smlp import graph, models
     from smlp.checkpoint import load_model
+    from smlp.models.fused import fuse
 
     with models.exportable():
         model, checkpoint_facts = load_model(model_name, pth_path, num_classes)
+        exported_model = fuse(model) if fused else model
     with warnings.catch_warnings(), torch.inference_mode():
         # torch prefers its newer exporter, which cannot write opset 11, the newest that CANN 5 and 6 surely read
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
-                model,
+                exported_model,
                 (torch.from_numpy(images[:2]),),
                 str(onnx_path),
                 opset_version=opset,
@@ -232,6 +240,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     source.add_argument("--pth_path", type=Path, help="checkpoint to export")
     source.add_argument("--source_onnx_path", type=Path, help="ready-made ONNX file to check instead")
     parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--graph",
+        choices=("reference", "fused"),
+        default="reference",
+        help="as the guide exports it, or re-expressed for inference: sMLPNets from a checkpoint",
+    )
     parser.add_argument("--opset_version", type=_opset, default=11, help="ONNX opset, 9 to 18")
     parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
     parser.add_argument(
@@ -240,7 +254,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=1e-4,
         help="largest difference, as a fraction of the largest logit (at least 1)",
     )
-    return parser.parse_args(argv)
+    flags = parser.parse_args(argv)
+    if flags.graph == "fused" and flags.source_onnx_path:
+        parser.error("--graph fused is made from a checkpoint, give --pth_path")
+    return flags
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Run an engine over preprocessed images: the accuracy pass.
 
-Files and summary are those of ais_bench, for every backend: `<output>/<output_dirname>/<stem>_0.npy`, one a
-.bin, shape (1, classes), and beside the folder `<output_dirname>_summary.json`. A short last batch is padded
-with its first image and the padding dropped. The folder appears when it is complete.
+Files and summary are those of ais_bench, for every backend: `<output>/<output_dirname>/<stem>_0.npy`, one a file of
+--input, shape (its images, classes), and beside the folder `<output_dirname>_summary.json`. A short last batch is
+padded with its first image and the padding dropped. The folder appears when it is complete.
 
   scripts/infer.py --model bs8.onnx --input bins/ --output out/ --output_dirname bs8 --outfmt NPY
 
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from smlp import aisbench, backends, bins, cli, files, lock, provenance
-from smlp.backends import Engine, Timings
+from smlp import aisbench, arrays, backends, bins, cli, files, lock, provenance
+from smlp.backends import Engine, EngineFailure, Timings
 from smlp.cli import UserError
 
 # the files of a result folder; one with anything else in it is not ours to replace
@@ -31,16 +31,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     if flags.output_dirname and not flags.output:
         raise UserError("--output_dirname needs --output, the folder to make it in")
-    name, facts, engine = backends.open_engine(
-        flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
-    )
-    with lock.hold(engine.device, exclusive=False), engine:
+    folder = flags.output and flags.output / (flags.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
+    try:
+        report = infer(flags, folder)
+    except EngineFailure as failure:
+        if not (flags.record_failure and folder):
+            raise
+        cli.say(f"no results: {failure}")
+        report = backends.failure_record(failure, flags.model, flags)
+        with files.whole_folder(folder, OWN_FILES):
+            pass
+    else:
+        aisbench.print_summary(report, report["smlp"]["batch"], flags.display_all_summary)
+    if folder:
+        files.write_json(folder.with_name(folder.name + "_summary.json"), report)
+    return 0
+
+
+def infer(flags: argparse.Namespace, folder: Path | None) -> dict[str, Any]:
+    """Run the engine over the images, its results into `folder`; returns the summary."""
+    first, *more = flags.device.split(",") if flags.device else [None]
+    name, facts, engine = backends.open_engine(flags.model, backend=flags.backend, device=first, threads=flags.threads)
+    engines = {engine.device: engine}
+    for device in more:
+        engine = backends.load(name).open_engine(flags.model, device=device, threads=flags.threads, facts=facts)
+        engines[engine.device] = engine
+    # the CPU has room for several processes, a device is one's own
+    with lock.hold(*engines, exclusive=engine.device != "cpu") as device, engines[device] as engine:
+        taken_at = provenance.now()
         batch_size = backends.batch_size(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
-        if not flags.output:
+        if folder is None:
             result = _run(engine, batch_size, inputs, None, flags)
         else:
-            folder = flags.output / (flags.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
             with files.whole_folder(folder, OWN_FILES) as partial:
                 result = _run(engine, batch_size, inputs, partial, flags)
             result["filesinfo"] = {
@@ -62,11 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=flags.threads,
             engine={"path": str(flags.model), "sha256": facts.get("sha256") or files.digest(flags.model)},
             images=result["images"],
+            device_taken_at=taken_at,
+            device_released_at=provenance.now(),
         )
-    if flags.output:
-        files.write_json(folder.with_name(folder.name + "_summary.json"), report)
-    aisbench.print_summary(report, batch_size, flags.display_all_summary)
-    return 0
+    return report
 
 
 def _run(engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Path | None, flags: Any) -> dict[str, Any]:
@@ -76,12 +98,14 @@ def _run(engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Pat
     result: dict[str, Any] = {"timings": total, "filesinfo": {}, "images": 0}
     if inputs is None:
         batches = iter([bins.Batch(_made_up(info, batch_size, flags.pure_data_type), [])])
-        count = batch_size
+        total_images = batch_size
     else:
         _refuse_collisions(inputs)
         batches = bins.batches(inputs, info, batch_size)
-        count = len(inputs)
+        counts = {path: bins.count(path, info) for path in inputs}
+        total_images = sum(counts.values())
     started = said = time.monotonic()
+    current = None
     for index, batch in enumerate(batches):
         for _ in range(flags.warmup_count if index == 0 else 0):
             engine.run(batch.images)
@@ -92,22 +116,25 @@ def _run(engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Pat
         parts = batch.parts or [(Path("pure_infer_data"), batch_size)]
         first = 0
         for path, size in parts:
-            stem = path.name.split(".")[0]  # as ais_bench: up to the first dot
-            outfiles = []
-            for number, output in enumerate(outputs):
+            if path != current:
+                current = path
+                outfiles: list[str] = []
+                infiles = [str(path)] if batch.parts else []
+                result["filesinfo"][str(len(result["filesinfo"]))] = {"infiles": infiles, "outfiles": outfiles}
+                images = counts[path] if batch.parts else size
                 if folder:
-                    outfile = folder / f"{stem}_{number}.{flags.outfmt.lower()}"
-                    _save(outfile, output[first : first + size])
-                    outfiles.append(str(outfile))
-            infiles = [str(path)] if batch.parts else []
-            result["filesinfo"][str(len(result["filesinfo"]))] = {"infiles": infiles, "outfiles": outfiles}
+                    stem = path.name.split(".")[0]  # as ais_bench: up to the first dot
+                    names = [f"{stem}_{number}.{flags.outfmt.lower()}" for number in range(len(outputs))]
+                    outfiles.extend(str(folder / name) for name in names)
+            for outfile, output in zip(outfiles, outputs):
+                _append(Path(outfile), output[first : first + size], images)
             first += size
         result["images"] += first
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            rate = result["images"] / (said - started)
-            done = len(result["filesinfo"])
-            cli.say(f"{done} of {count} files, {rate:.1f} images/s, {(said - started) * (count / done - 1):.0f} s left")
+            done = result["images"]
+            rate = done / (said - started)
+            cli.say(f"{done} of {total_images} images, {rate:.1f} images/s, {(total_images - done) / rate:.0f} s left")
     return result
 
 
@@ -133,21 +160,23 @@ def _made_up(info: backends.TensorInfo, batch_size: int, kind: str) -> np.ndarra
     return values.astype(info.dtype)
 
 
-def _save(path: Path, output: np.ndarray) -> None:
-    if path.suffix == ".npy":
-        np.save(path, output)
-    elif path.suffix == ".bin":
-        np.ascontiguousarray(output).tofile(path)
-    else:
-        form = "%f " if output.dtype.kind == "f" else "%d "
-        rows = output.reshape(-1, output.shape[-1])
-        path.write_text("".join("".join(form % value for value in row) + "\n" for row in rows))
+def _append(path: Path, rows: np.ndarray, of: int) -> None:
+    """Write the next outputs into a file that is to hold those of `of` images."""
+    with open(path, "ab") as stream:
+        if path.suffix == ".txt":
+            form = "%f " if rows.dtype.kind == "f" else "%d "
+            lines = rows.reshape(-1, rows.shape[-1])
+            stream.write("".join("".join(form % value for value in line) + "\n" for line in lines).encode("ascii"))
+            return
+        if path.suffix == ".npy" and not stream.tell():
+            stream.write(arrays.header_bytes(rows.dtype, (of, *rows.shape[1:])))
+        stream.write(np.ascontiguousarray(rows).data)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
-    parser.add_argument("--input", help="folder of .bin or .npy files, or a comma list of files")
+    parser.add_argument("--input", help="folder of .bin files or of a packed shard's .npy, or a comma list of files")
     parser.add_argument("--output", type=Path, help="folder for the result folder; nothing is written without it")
     parser.add_argument("--output_dirname", help="name of the result folder; a time stamp unless given")
     parser.add_argument("--outfmt", type=str.upper, choices=("NPY", "BIN", "TXT"), default="BIN", help="output format")

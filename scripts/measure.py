@@ -2,7 +2,9 @@
 
 Warms up until three windows agree within 5% (or --warmup_max_s), then measures for at least --min_time_s and
 --min_runs on real images. Throughput = 1000 · batch / mean compute milliseconds, as ais_bench and the guide
-define it; end-to-end images/s, transfers included, beside it. Writes a summary JSON with ais_bench's keys, ours
+define it; end-to-end images/s, transfers included, beside it. Where the runtime can work on several batches at once,
+that is measured too, after the latency, and stands under `throughput_way`: its images/s are counted by the wall clock,
+since latencies overlap. Writes a summary JSON with ais_bench's keys, ours
 under `smlp`, and every single latency beside it as .npy, float64 (runs, 2): compute and end-to-end ms.
 
   scripts/measure.py --model bs8.onnx --input bins/ --output bs8.json
@@ -11,6 +13,7 @@ under `smlp`, and every single latency beside it as .npy, float64 (runs, 2): com
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import itertools
 import os
@@ -23,7 +26,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from smlp import aisbench, backends, bins, cli, files, lock, provenance, statistics
-from smlp.backends import Engine, Timings, timed
+from smlp.backends import Engine, EngineFailure, Timings, timed
 from smlp.cli import UserError
 
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
@@ -42,11 +45,29 @@ class Latencies(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
+    try:
+        report, latencies_ms = run(flags)
+    except EngineFailure as failure:
+        if not flags.record_failure:
+            raise
+        cli.say(f"nothing to measure: {failure}")
+        report, latencies_ms = backends.failure_record(failure, flags.model, flags), np.empty((0, 2))
+    with files.whole_file(flags.output) as partial:
+        np.save(partial.with_suffix(".npy"), latencies_ms)
+        files.write_json(partial, report)
+    if "failed" not in report:
+        aisbench.print_summary(report, report["smlp"]["batch"], True)
+    return 0
+
+
+def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
+    """Measure the engine: the summary, and every latency, float64 (runs, 2), compute and end-to-end ms."""
     name, facts, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
     ask = getattr(backends.load(name), "telemetry", lambda device: {})
     with lock.hold(engine.device, exclusive=True):
+        taken_at = provenance.now()
         # before the engine is opened: later this process is one of the device's
         before = ask(engine.device)
         refuse_unfit(engine.device, before, flags.allow_busy_device)
@@ -54,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size = backends.batch_size(engine, flags.batchsize)
             images = load_images(flags.input, engine, batch_size)
             load_before = os.getloadavg()[0]
-            warmup_runs, warm = warm_up(engine, images, flags.warmup_window_s, flags.warmup_max_s)
+            warmup_runs, warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
                 latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
+            throughput_way = measure_together(engine, images, flags)
             load_after = os.getloadavg()[0]
             after = ask(engine.device)
+        released_at = provenance.now()
     compute_ms = np.asarray(latencies.timings.compute_ms)
     low, high = statistics.bootstrap_interval_mean_throughput(compute_ms, batch_size)
     report = aisbench.summary(latencies.timings, batch_size, {})
@@ -71,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=facts.get("precision", "unknown"),
         batch=batch_size,
         device=engine.device,
+        device_taken_at=taken_at,
+        device_released_at=released_at,
         threads=flags.threads,
+        settings=engine.settings,
         engine={"path": str(flags.model), "sha256": facts.get("sha256") or files.digest(flags.model)},
         runs=len(compute_ms),
         warmup_runs=warmup_runs,
@@ -82,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         images_per_s_low=low,
         images_per_s_high=high,
         end_to_end_images_per_s=end_to_end_images_per_s,
+        throughput_way=throughput_way,
         host_load_before=load_before,
         host_load_after=load_after,
         **{f"{key}_before": before.get(key) for key in _STATE},
@@ -90,11 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         images_per_joule=end_to_end_images_per_s / meter.mean_w if meter.mean_w else None,
         device_state={"before": before, "after": after},
     )
-    with files.whole_file(flags.output) as partial:
-        np.save(partial.with_suffix(".npy"), np.column_stack([compute_ms, latencies.end_to_end_ms]))
-        files.write_json(partial, report)
-    aisbench.print_summary(report, batch_size, True)
-    return 0
+    return report, np.column_stack([compute_ms, latencies.end_to_end_ms])
 
 
 def refuse_unfit(device: str, state: dict[str, Any], allow: bool) -> None:
@@ -154,8 +177,8 @@ def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
     batch_bytes = batch_size * int(np.prod(info.shape[1:])) * info.dtype.itemsize
     wanted = max(1, _IMAGE_BYTES // batch_bytes) * batch_size
     paths = bins.find(spec)
-    bins.check_manifest(paths[0], len(bins.read(paths[0], info)))
-    contents: Iterator[np.ndarray] = (bins.read(path, info) for path in paths)
+    bins.check_manifest(paths[0], bins.count(paths[0], info))
+    contents: Iterator[np.ndarray] = itertools.chain.from_iterable(bins.read(path, info, batch_size) for path in paths)
     images: list[np.ndarray] = []
     while len(images) < wanted and (content := next(contents, None)) is not None:
         images.extend(content)
@@ -164,39 +187,89 @@ def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
     return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)]
 
 
-def warm_up(engine: Engine, images: Sequence[np.ndarray], window_s: float, max_s: float) -> tuple[int, bool]:
-    """Run until the last three windows of `window_s` agree within 5%; returns (runs, whether they did)."""
-    windows: list[float] = []
-    runs = 0
+def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> tuple[int, bool]:
+    """Call `window`, which returns (runs, mean ms), until three in a row agree within 5%: (runs, whether they did)."""
+    means: list[float] = []
+    total = 0
     started = time.perf_counter()
     while True:
-        compute_ms = measure(engine, images, window_s, 1).timings.compute_ms
-        windows.append(float(np.mean(compute_ms)))
-        runs += len(compute_ms)
-        if len(windows) >= 3:
-            if _agree(windows[-3:]):
-                return runs, True
+        runs, mean_ms = window()
+        means.append(mean_ms)
+        total += runs
+        if len(means) >= 3:
+            if _agree(means[-3:]):
+                return total, True
             if time.perf_counter() - started >= max_s:
-                return runs, False
+                return total, False
+
+
+def _window(engine: Engine, images: Sequence[np.ndarray], window_s: float) -> tuple[int, float]:
+    compute_ms = measure(engine, images, window_s, 1).timings.compute_ms
+    return len(compute_ms), float(np.mean(compute_ms))
 
 
 def measure(engine: Engine, images: Sequence[np.ndarray], min_time_s: float, min_runs: int) -> Latencies:
     """Every latency of at least `min_runs` runs over at least `min_time_s`."""
     latencies = Latencies([], Timings([], [], []))
     endless = itertools.cycle(images)
-    collecting = gc.isenabled()
-    gc.disable()  # a collection inside a run would be counted as the engine's
-    try:
+    with _no_collection():
         started = time.perf_counter()
         while len(latencies.end_to_end_ms) < min_runs or time.perf_counter() - started < min_time_s:
             (_, timings), end_to_end_ms = timed(engine.run, next(endless))
             latencies.end_to_end_ms.append(end_to_end_ms)
             for have, new in zip(latencies.timings, timings):
                 have.extend(new)
+    return latencies
+
+
+def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argparse.Namespace) -> dict[str, Any] | None:
+    """The throughput way, warmed up as the latency way was; None where the runtime has none.
+
+    Throughput = batch · runs / seconds, over whole windows of as many runs as there are requests, from the first start;
+    its interval is bootstrapped over these windows: single ends come in bursts, one a request.
+    """
+    endless = itertools.cycle(images)
+    first = engine.run_together(endless, 0, 1)
+    if first is None:
+        return None
+    requests = first.settings["requests"]
+
+    def window() -> tuple[int, float]:
+        ended_s = engine.run_together(endless, flags.warmup_window_s, 1).ended_s
+        return len(ended_s), 1000 * float(ended_s[-1]) / len(ended_s)
+
+    warmup_runs, warm = warm_up(window, flags.warmup_max_s)
+    with _no_collection():
+        together = engine.run_together(endless, flags.min_time_s, max(flags.min_runs, requests))
+    batch_size, runs = len(images[0]), len(together.ended_s)
+    window_ends_s = together.ended_s[requests - 1 :: requests]
+    window_ms = 1000 * np.diff(window_ends_s, prepend=0)
+    low, high = statistics.bootstrap_interval_mean_throughput(window_ms, batch_size * requests)
+    return {
+        "settings": together.settings,
+        "runs": runs,
+        "warmup_runs": warmup_runs,
+        "stable": warm and _agree([part.mean() for part in np.array_split(window_ms, 3) if len(part)]),
+        "images_per_s": batch_size * requests * len(window_ends_s) / float(window_ends_s[-1]),
+        "images_per_s_low": low,
+        "images_per_s_high": high,
+        "latency_ms_mean": float(together.latency_ms.mean()),
+        **statistics.latency_percentiles(together.latency_ms),
+        "latency_ms": together.latency_ms.tolist(),
+        "ended_s": together.ended_s.tolist(),
+    }
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """A garbage collection inside a run would be counted as the engine's."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return latencies
 
 
 def _agree(values: Sequence[float]) -> bool:

@@ -3,11 +3,20 @@
 Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with <data_root>/val_label.txt
 Writes  <save_dir>/batch-00000.bin …  float32, NCHW, C order, no header; the number counts batches over the whole
                                       split; the last one is as short as it comes, never padded
+        <save_dir>/images-00000.npy   with --layout packed, instead: one array (N, 3, H, W) of the whole shard, in the
+                                      order of the manifest's rows; the number is the first image's
+        <save_dir>/pixels.json        with --pixels uint8: the bins hold bytes, NHWC, and this is how to normalise them
         <save_dir>/manifest.csv       one row an image: index,bin,image,class,label,sha256
         <save_dir>.json               transform, skipped images, versions, how it was made
 The folder appears whole or not at all. The pixels are those that torchvision and timm would give, bit for bit.
 
     python scripts/preprocess.py --data_root /data/imagenet --save_dir results/bins --batch_size 1
+
+--draw makes bins to calibrate with: some images of the training split, chosen by --seed, whose content is none of those
+that the manifests of --not_in list. Image files that are alike are drawn once.
+
+    python scripts/preprocess.py --data_root /data/imagenet --split train --draw 128 --not_in results/bins \
+        --save_dir results/calibration
 """
 
 from __future__ import annotations
@@ -34,11 +43,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import features
 
-from smlp import cli, dataset, files, provenance
+from smlp import arrays, cli, dataset, files, pixels, provenance
 from smlp import transform as transforms
 
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
 _CHUNK_IMAGES = 16
+LAYOUTS = ("files", "packed")
+# Before the first image of an array file: what NumPy's header of it takes, whatever the number of images.
+_PACKED_OFFSET = 128
 
 
 class Outcome(NamedTuple):
@@ -58,27 +70,34 @@ def preprocess(
     batch_size: int = 1,
     workers: int = 1,
     skip_bad: bool = False,
+    layout: str = "files",
+    kind: str = "float32",
 ) -> dict[str, Any]:
     """Write the bins and the manifest of `entries` into the folder `save_dir`; return the facts for its sidecar.
 
-    Raises UserError, leaving nothing behind, for the first image that cannot be used (unless `skip_bad`), for a
-    disk that is too small and for a worker process that dies.
+    layout: one of `LAYOUTS`; kind: of the pixels, one of `pixels.KINDS`. Raises UserError, leaving nothing behind, for
+    the first image that cannot be used (unless `skip_bad`), for a disk that is too small and for a worker process that
+    dies.
     """
-    image_bytes = 4 * int(np.prod(transform.shape))
+    image_bytes = _blank(transform, kind).nbytes
     files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
     state = dataset.state(entries, data_root)  # before anything is read: what changes meanwhile is noticed next time
     rows: list[dataset.Row] = []
     skipped: list[Outcome] = []
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
-        work = functools.partial(
-            write_bins, data_root=data_root, folder=folder, transform=transform, batch_size=batch_size
-        )
+        packed = folder / dataset.packed_name(entries[0].index) if layout == "packed" else None
+        common = {"data_root": data_root, "transform": transform, "kind": kind}
+        if packed:
+            packed.touch()
+            work = functools.partial(write_packed, path=packed, first_index=entries[0].index, **common)
+        else:
+            work = functools.partial(write_bins, folder=folder, batch_size=batch_size, **common)
         chunks = list(_chunks(entries, batch_size, workers))
         with contextlib.closing(_in_order(work, chunks, workers)) as results, _progress(len(entries)) as advance:
             for outcomes in results:
                 for entry, sha256, reason in outcomes:
                     if reason is None:
-                        name = dataset.bin_name(entry.index // batch_size)
+                        name = packed.name if packed else dataset.bin_name(entry.index // batch_size)
                         rows.append(dataset.Row(entry.index, name, entry.image, entry.class_name, entry.label, sha256))
                     elif skip_bad:
                         skipped.append(Outcome(entry, sha256, reason))
@@ -92,10 +111,16 @@ def preprocess(
             raise cli.UserError(
                 f"{data_root / entries[0].image}: {skipped[0].reason}, and so with every image; check --data_root"
             )
+        if packed:
+            finish_packed(packed, [row.index - entries[0].index for row in rows], _blank(transform, kind))
+        if kind == "uint8":
+            pixels.write(folder, transform.uint8)
         dataset.write_manifest(folder / dataset.MANIFEST, rows)
         dataset.sidecar_path(save_dir).unlink(missing_ok=True)  # an old one must not describe the new folder
     return {
         "batch_size": batch_size,
+        "layout": layout,
+        "pixels": kind,
         "images": len(rows),
         "bins": len({row.bin for row in rows}),
         "bytes": image_bytes * len(rows),
@@ -109,25 +134,24 @@ def preprocess(
 
 
 def write_bins(
-    entries: Sequence[dataset.Entry], data_root: Path, folder: Path, transform: transforms.Transform, batch_size: int
+    entries: Sequence[dataset.Entry],
+    data_root: Path,
+    folder: Path,
+    transform: transforms.Transform,
+    batch_size: int,
+    kind: str = "float32",
 ) -> list[Outcome]:
     """Preprocess consecutive images into whole bins below `folder`.
 
     An image that cannot be used leaves a gap in no bin: the next one takes its place, the bin gets shorter.
     """
-    images = np.empty((batch_size, *transform.shape), np.float32)
+    images = np.stack([_blank(transform, kind)] * batch_size)
     outcomes = []
     for number, batch in itertools.groupby(entries, lambda entry: entry.index // batch_size):
         filled = 0
         for entry in batch:
-            content = (data_root / entry.image).read_bytes()
-            reason = None
-            try:
-                transform(content, out=images[filled])
-                filled += 1
-            except cli.UserError as error:
-                reason = str(error)
-            outcomes.append(Outcome(entry, hashlib.sha256(content).hexdigest(), reason))
+            outcomes.append(_convert(entry, data_root, transform, images[filled]))
+            filled += outcomes[-1].reason is None
         if filled:
             path = folder / dataset.bin_name(number)
             try:
@@ -135,6 +159,70 @@ def write_bins(
             except OSError as error:  # write() does not say which file
                 raise OSError(error.errno, error.strerror, str(path)) from None
     return outcomes
+
+
+def write_packed(
+    entries: Sequence[dataset.Entry],
+    data_root: Path,
+    path: Path,
+    first_index: int,
+    transform: transforms.Transform,
+    kind: str,
+) -> list[Outcome]:
+    """Preprocess consecutive images into their places in a shard's array file, which has no header yet.
+
+    One write for all of them; an image that cannot be used leaves a gap. Not mapped: mapped pages count as memory.
+    """
+    images = np.stack([_blank(transform, kind)] * len(entries))
+    outcomes = [_convert(entry, data_root, transform, image) for entry, image in zip(entries, images)]
+    try:
+        with open(path, "r+b", buffering=0) as stream:
+            stream.seek(_PACKED_OFFSET + (entries[0].index - first_index) * images[0].nbytes)
+            left = memoryview(images).cast("B")
+            while left:  # the operating system may take a part only
+                left = left[stream.write(left) :]
+    except OSError as error:  # write() does not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return outcomes
+
+
+def finish_packed(path: Path, places: Sequence[int], image: np.ndarray) -> None:
+    """Close the gaps of a shard's array file, cut off what is left over, and write its header.
+
+    places: where the images stand now, ascending. image: one of their dtype and shape.
+    """
+    header = arrays.header_bytes(image.dtype, (len(places), *image.shape))
+    if len(header) != _PACKED_OFFSET:
+        raise AssertionError(f"NumPy writes a header of {len(header)} bytes")
+    with open(path, "r+b") as stream:
+        for place, found in enumerate(places):
+            if place != found:
+                stream.seek(_PACKED_OFFSET + found * image.nbytes)
+                content = stream.read(image.nbytes)
+                stream.seek(_PACKED_OFFSET + place * image.nbytes)
+                stream.write(content)
+        stream.seek(0)
+        stream.write(header)
+        stream.truncate(_PACKED_OFFSET + len(places) * image.nbytes)
+
+
+def _blank(transform: transforms.Transform, kind: str) -> np.ndarray:
+    """One image's array of the kind: float32 (3, H, W) or uint8 (H, W, 3)."""
+    return np.zeros(transform.uint8.shape, np.uint8) if kind == "uint8" else np.zeros(transform.shape, np.float32)
+
+
+def _convert(entry: dataset.Entry, data_root: Path, transform: transforms.Transform, out: np.ndarray) -> Outcome:
+    """Preprocess one image into `out`, whose dtype says what is wanted."""
+    content = (data_root / entry.image).read_bytes()
+    reason = None
+    try:
+        if out.dtype == np.uint8:
+            out[...] = transform.crop(content)
+        else:
+            transform(content, out=out)
+    except cli.UserError as error:
+        reason = str(error)
+    return Outcome(entry, hashlib.sha256(content).hexdigest(), reason)
 
 
 def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> Iterator[Sequence[dataset.Entry]]:
@@ -270,6 +358,13 @@ def main(argv: Iterable[str] | None = None) -> int:
         "--model_name", default="smlpnet_tiny", help="whose preprocessing: smlpnet_tiny, _small, _base or a timm name"
     )
     parser.add_argument("--split", default="val", help="folder below data_root with the images")
+    parser.add_argument(
+        "--draw", type=cli.positive_int, metavar="N", help="only N images of the split, drawn by --seed"
+    )
+    parser.add_argument("--seed", type=cli.count, default=0, help="another seed draws other images")
+    parser.add_argument(
+        "--not_in", type=Path, nargs="*", default=[], metavar="DIR", help="folders of bins whose images are not drawn"
+    )
     parser.add_argument("--workers", type=cli.positive_int, default=cli.default_workers(), help="processes")
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="only part K (from 0) of N")
     parser.add_argument(
@@ -278,7 +373,15 @@ def main(argv: Iterable[str] | None = None) -> int:
         default="stop",
         help="at an empty, truncated or unreadable image: stop, or leave it out and list it in the sidecar",
     )
+    parser.add_argument("--layout", choices=LAYOUTS, default="files", help="files of --batch_size images, or one array")
+    parser.add_argument(
+        "--pixels", choices=pixels.KINDS, default="float32", help="normalised, or the bytes as they are"
+    )
     args = parser.parse_args(argv)
+    if args.layout == "packed" and args.batch_size != 1:
+        raise cli.UserError(
+            f"--batch_size {args.batch_size}: a packed shard is one array, whatever the batch; leave it out"
+        )
     _quiet_pillow()
 
     transform = transforms.resolve(args.model_name)
@@ -286,6 +389,9 @@ def main(argv: Iterable[str] | None = None) -> int:
     everything = dataset.list_images(args.data_root, args.split)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
+    if args.draw:
+        scored = dataset.checksums([folder / dataset.MANIFEST for folder in args.not_in])
+        everything = dataset.draw(everything, args.data_root, args.draw, args.seed, scored)
     entries = dataset.shard(everything, index, count, args.batch_size)
     if not entries:
         raise cli.UserError(
@@ -299,6 +405,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
         skip_bad=args.on_bad_image == "skip",
+        layout=args.layout,
+        kind=args.pixels,
     )
     sidecar = provenance.describe(
         packages=("numpy", "pillow"),
@@ -306,6 +414,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         data_root=str(args.data_root),
         split=args.split,
         shard={"index": index, "count": count},
+        drawn={"images": args.draw, "seed": args.seed, "not_in": list(map(str, args.not_in))} if args.draw else None,
         **facts,
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,12 +37,12 @@ def load_command():
     return load
 
 
-@pytest.fixture(autouse=True)
-def _own_device_locks(tmp_path_factory, monkeypatch):
-    """Device locks stand in the folder for temporary files: ours must not wait for a sweep on the same machine."""
-    folder = str(tmp_path_factory.getbasetemp())
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr(tempfile, "tempdir", folder)
+@pytest.fixture(scope="session", autouse=True)
+def _own_device_locks(tmp_path_factory):
+    """The tests must not wait for a sweep on the same machine."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("SMLP_LOCK_DIR", str(tmp_path_factory.mktemp("locks")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,11 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="device to run on; the backend's own default unless given")
     parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
     parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
+    parser.add_argument(
+        "--record_failure",
+        action="store_true",
+        help="where the engine cannot be run here, write that in place of the result, and go on",
+    )
 
 
 def summary(timings: Timings, batch_size: int, filesinfo: dict[str, Any]) -> dict[str, Any]:

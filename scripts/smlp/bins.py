@@ -1,18 +1,24 @@
 """Reading preprocessed images for an engine, batch by batch, as ais_bench groups them.
 
+Here ends what is known of a dataset's layout: callers get the engine's own input, be the bins a file an image or an
+array a shard, float32 or bytes.
+
 NumPy only: the commands that run on the target import this under Python 3.9.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from . import arrays, pixels
 from .backends import TensorInfo, shape_text
 from .cli import UserError
 
@@ -48,10 +54,17 @@ def _natural(path: Path) -> tuple[list[object], str]:
 def batches(paths: Sequence[Path], info: TensorInfo, batch_size: int) -> Iterator[Batch]:
     """Every image of `paths` once, `batch_size` at a time.
 
-    A short last batch is padded with its first image, as ais_bench does. Memory: one batch and one file.
-    Raises UserError that names a file of the wrong size or kind.
+    A short last batch is padded with its first image, as ais_bench does. An array of more images than a batch is
+    streamed; other files hold whole parts of one. Memory: one batch and, of those, one file. Raises UserError that
+    names a file of the wrong size or kind.
     """
-    images_per_file = len(read(paths[0], info))
+    images_per_file = count(paths[0], info)
+    if images_per_file > batch_size and paths[0].suffix.lower() == ".npy":
+        for path in paths:
+            check_manifest(path, count(path, info))
+            for content in read(path, info, batch_size):
+                yield _padded([content], info, batch_size, [(path, len(content))])
+        return
     check_manifest(paths[0], images_per_file)
     if images_per_file > batch_size or (len(paths) > 1 and batch_size % images_per_file):
         raise UserError(
@@ -59,20 +72,24 @@ def batches(paths: Sequence[Path], info: TensorInfo, batch_size: int) -> Iterato
         )
     files_per_batch = batch_size // images_per_file
     for start in range(0, len(paths), files_per_batch):
-        group = paths[start : start + files_per_batch]
-        images = np.empty((batch_size, *info.shape[1:]), info.dtype)
-        filled, parts = 0, []
-        for path in group:
-            content = read(path, info)
-            if len(content) > images_per_file or (len(content) < images_per_file and path != paths[-1]):
-                raise UserError(
-                    f"{path}: holds {len(content)} images where others hold {images_per_file}; preprocess again"
-                )
-            images[filled : filled + len(content)] = content
-            filled += len(content)
-            parts.append((path, len(content)))
-        images[filled:] = images[0]
-        yield Batch(images, parts)
+        contents, parts = [], []
+        for path in paths[start : start + files_per_batch]:
+            images = count(path, info)
+            if images > images_per_file or (images < images_per_file and path != paths[-1]):
+                raise UserError(f"{path}: holds {images} images where others hold {images_per_file}; preprocess again")
+            contents += read(path, info, images)
+            parts.append((path, images))
+        yield _padded(contents, info, batch_size, parts)
+
+
+def _padded(contents: list[np.ndarray], info: TensorInfo, batch_size: int, parts: list[tuple[Path, int]]) -> Batch:
+    images = np.empty((batch_size, *info.shape[1:]), info.dtype)
+    filled = 0
+    for content in contents:
+        images[filled : filled + len(content)] = content
+        filled += len(content)
+    images[filled:] = images[0]
+    return Batch(images, parts)
 
 
 def check_manifest(path: Path, images: int) -> None:
@@ -91,30 +108,66 @@ def check_manifest(path: Path, images: int) -> None:
             )
 
 
-def read(path: Path, info: TensorInfo) -> np.ndarray:
-    """The images of one file, in the engine's dtype, shape (n, ...).
+class _Stored(NamedTuple):
+    """Images as they lie in a file. normalised: None, or what makes the engine's input of these bytes."""
+
+    header: arrays.Header
+    normalised: pixels.Pixels | None
+
+
+def count(path: Path, info: TensorInfo) -> int:
+    """How many images a file holds, without reading them.
 
     Raises UserError for a size or dtype that is not whole images of this engine's input.
     """
-    image_shape = info.shape[1:]
-    wanted = f"whole images of {info.dtype} {shape_text(image_shape)}"
+    with open(path, "rb") as stream:
+        return _stored(path, stream, info).header.shape[0]
+
+
+def read(path: Path, info: TensorInfo, at_most: int) -> Iterator[np.ndarray]:
+    """The images of one file, `at_most` at a time, as the engine takes them: arrays (n, ...) of its dtype and shape.
+
+    Bytes are normalised here for an engine that takes float32: exactly the values that float32 bins would hold.
+    Raises UserError as `count` does.
+    """
+    with open(path, "rb") as stream:
+        header, normalised = _stored(path, stream, info)
+        stream.seek(header.offset)
+        for images in arrays.read_rows(stream, header, at_most):
+            yield pixels.normalise(images, normalised.mean, normalised.std) if normalised else images
+
+
+def _stored(path: Path, stream: BinaryIO, info: TensorInfo) -> _Stored:
+    found = _of_folder(path.parent)
+    dtype, image_shape, normalised = info.dtype, info.shape[1:], None
+    if found and (dtype, image_shape) != (np.uint8, found.shape):
+        if (dtype, image_shape) != (np.float32, (3, found.height, found.width)):
+            raise UserError(
+                f"{path}: holds uint8 images of {shape_text(found.shape)}, the engine takes {dtype} "
+                f"{shape_text(image_shape)}; preprocess for this model, and compile for dataset.pixels as they are"
+            )
+        dtype, image_shape, normalised = np.dtype(np.uint8), found.shape, found
+    wanted = f"whole images of {dtype} {shape_text(image_shape)}"
     if path.suffix.lower() == ".npy":
         try:
-            with open(path, "rb") as stream:  # not np.load, which takes archives and pickles for arrays too
-                content = np.lib.format.read_array(stream, allow_pickle=False)
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:  # untrusted bytes: a damaged header can raise anything at all
+            header = arrays.read_header(stream)
+        except ValueError as error:
             raise UserError(f"{path}: is not a plain .npy file ({error}); {wanted} were expected") from None
-        whole = content.shape == image_shape or (content.shape[1:] == image_shape and len(content))
-        if content.dtype != info.dtype or not whole:
-            raise UserError(f"{path}: holds {content.dtype} {shape_text(content.shape)}, {wanted} were expected")
-        return content.reshape(-1, *image_shape)
+        shape = header.shape
+        whole = shape == image_shape or (shape[1:] == image_shape and shape[0])
+        if header.dtype != dtype or not whole:
+            raise UserError(f"{path}: holds {header.dtype} {shape_text(shape)}, {wanted} were expected")
+        return _Stored(header if shape != image_shape else header._replace(shape=(1, *shape)), normalised)
     size = path.stat().st_size
-    image_bytes = int(np.prod(image_shape)) * info.dtype.itemsize
+    image_bytes = math.prod(image_shape) * dtype.itemsize
     if size == 0 or size % image_bytes:
         raise UserError(
             f"{path}: has {size} bytes, {wanted} ({image_bytes} bytes each) were expected; "
             "it is cut off or made for another model, preprocess again"
         )
-    return np.fromfile(path, info.dtype).reshape(-1, *image_shape)
+    return _Stored(arrays.Header(dtype, (size // image_bytes, *image_shape), 0), normalised)
+
+
+@functools.cache
+def _of_folder(folder: Path) -> pixels.Pixels | None:
+    return pixels.of_folder(folder)

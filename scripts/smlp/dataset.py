@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
@@ -24,7 +24,7 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".t
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
 # What the folder of a shard holds, as a regular expression of file names
-SHARD_FILES = r"manifest\.csv|batch-\d{5,}\.bin"
+SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
 class Entry(NamedTuple):
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One image of a manifest. Several rows name the same bin where it holds a batch, in the order of its images."""
+    """One image of a manifest. Several rows name the same bin where it holds a batch or a shard, in its order."""
 
     index: int
     bin: str
@@ -89,6 +89,40 @@ def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1)
     return list(entries[first * batch_size : last * batch_size])
 
 
+def draw(
+    entries: Sequence[Entry], data_root: str | Path, count: int, seed: int, scored: Collection[str]
+) -> list[Entry]:
+    """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
+
+    To calibrate int8 engines with: were one of these images scored as well, the accuracy would flatter.
+    scored: SHA-256 of image files. The order is that of a digest of seed and path: the same choice on every machine,
+    and images that are added later move into it without shuffling the rest. Raises UserError where there are too few.
+    """
+    scored = frozenset(scored)
+    drawn: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: _rank(seed, entry.image)):
+        if len(drawn) == count:
+            break
+        sha256 = files.digest(Path(data_root, entry.image))
+        if sha256 not in scored:
+            drawn.setdefault(sha256, entry._replace(index=len(drawn)))
+    if len(drawn) < count:
+        raise UserError(
+            f"{data_root}: has only {len(drawn)} different images to calibrate with that are not scored, {count} were "
+            "asked for; ask for fewer (calibration.images), or add training images"
+        )
+    return list(drawn.values())
+
+
+def _rank(seed: int, image: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogateescape")).digest()
+
+
+def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
+    """SHA-256 of every image that the manifests list."""
+    return frozenset(row.sha256 for manifest in manifests for row in read_manifest(manifest))
+
+
 def state(entries: Iterable[Entry], data_root: str | os.PathLike) -> str:
     """Hexadecimal digest of the images' positions, paths, labels, sizes and modification times; reads none of them."""
     checksum = hashlib.sha256()
@@ -134,6 +168,11 @@ def sidecar_path(shard_folder: str | os.PathLike) -> Path:
 def bin_name(number: int) -> str:
     """File name of a bin; `number` counts batches over the whole split, so shards never share a name."""
     return f"batch-{number:05d}.bin"
+
+
+def packed_name(first_index: int) -> str:
+    """File name of a packed shard; the number is its first image's, so shards never share a name."""
+    return f"images-{first_index:05d}.npy"
 
 
 def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:

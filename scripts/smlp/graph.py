@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from .backends import TensorInfo
 from .cli import UserError
 
 INPUT, OUTPUT = "input", "output"
@@ -17,6 +19,8 @@ OPSETS = range(9, 19)
 
 def load(path: Path) -> onnx.ModelProto:
     """Read and check an ONNX file: valid, one input, one output, opset 9 to 18.
+
+    The input is float32, or the bytes that `with_uint8_input` makes it take.
 
     Raises UserError that names the file and what is wrong.
     """
@@ -35,7 +39,8 @@ def load(path: Path) -> onnx.ModelProto:
             "an image classifier with one of each was expected"
         )
     image = inputs(model)[0]
-    if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or len(shape(image)) != 4:
+    as_bytes = takes_uint8(model) and shape(image)[-1:] == (3,)
+    if not (as_bytes or image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT) or len(shape(image)) != 4:
         raise UserError(f"{path}: its input is not a float32 tensor (N, C, H, W); an image classifier was expected")
     return model
 
@@ -55,6 +60,62 @@ def shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     """Sizes of a tensor, None for a free axis."""
     # some exporters write -1 for a free axis
     return tuple(axis.dim_value if axis.dim_value > 0 else None for axis in value.type.tensor_type.shape.dim)
+
+
+def takes_uint8(model: onnx.ModelProto) -> bool:
+    """Whether the input is an image's bytes."""
+    return inputs(model)[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def image_info(model: onnx.ModelProto) -> TensorInfo:
+    """The model's input as an engine of it would state it."""
+    image = inputs(model)[0]
+    return TensorInfo(image.name, np.dtype(np.uint8 if takes_uint8(model) else np.float32), shape(image))
+
+
+def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequence[float]) -> onnx.ModelProto:
+    """A copy that takes the bytes of images, uint8 (N, H, W, 3), and normalises them itself.
+
+    (x / 255 - mean) / std, in the order in which `pixels.normalise` rounds it. mean, std: of each channel, for pixels
+    in [0, 1]. Raises UserError for a graph that already takes bytes, or has not three channels.
+    """
+    image = inputs(model)[0]
+    size, channels, height, width = shape(image)
+    if takes_uint8(model) or channels != 3:
+        raise UserError(f"the ONNX file's input {image.name!r} is no float32 image of three channels")
+    edited = onnx.ModelProto()
+    edited.CopyFrom(model)
+    inner = "normalised/pixels"
+    _rename(edited.graph, {image.name: inner})
+    own = inputs(edited)[0]
+    axis = own.type.tensor_type.shape.dim[0]
+    free = axis.dim_param or "batch"
+    own.CopyFrom(
+        onnx.helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, [size or free, height, width, 3])
+    )
+    constants = {"range": np.array(255), "mean": np.reshape(mean, (1, 3, 1, 1)), "std": np.reshape(std, (1, 3, 1, 1))}
+    edited.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value.astype(np.float32), f"normalised/{name}")
+        for name, value in constants.items()
+    )
+    steps = [
+        ("Transpose", [], {"perm": [0, 3, 1, 2]}),  # first, while it moves a quarter of the bytes
+        ("Cast", [], {"to": onnx.TensorProto.FLOAT}),
+        ("Div", ["normalised/range"], {}),
+        ("Sub", ["normalised/mean"], {}),
+        ("Div", ["normalised/std"], {}),
+    ]
+    nodes, current = [], image.name
+    for number, (kind, constant, attributes) in enumerate(steps, 1):
+        result = inner if number == len(steps) else f"normalised/{number}"
+        nodes.append(
+            onnx.helper.make_node(kind, [current, *constant], [result], f"normalised/{kind}_{number}", **attributes)
+        )
+        current = result
+    nodes.extend(edited.graph.node)
+    del edited.graph.node[:]
+    edited.graph.node.extend(nodes)
+    return edited
 
 
 def batch(model: onnx.ModelProto) -> int | None:
@@ -92,13 +153,18 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
+def require_batch(model: onnx.ModelProto, batch_size: int) -> None:
+    """Raise UserError where the graph has a fixed batch of another size."""
+    if batch(model) not in (None, batch_size):
+        raise UserError(f"the ONNX file has a fixed batch of {batch(model)}; export it with a dynamic batch dimension")
+
+
 def with_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
     """A copy whose batch dimension is `batch_size`, every shape inferred anew.
 
     Raises UserError where the graph has a fixed batch of another size.
     """
-    if batch(model) not in (None, batch_size):
-        raise UserError(f"the ONNX file has a fixed batch of {batch(model)}; export it with a dynamic batch dimension")
+    require_batch(model, batch_size)
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]

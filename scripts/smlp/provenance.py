@@ -44,6 +44,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def now() -> str:
+    """This moment, UTC, to the millisecond."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
 def describe(
     inputs: Mapping[str, str | os.PathLike] = {},
     packages: Iterable[str] = (),

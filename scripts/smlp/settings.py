@@ -58,9 +58,27 @@ def _write_out_batch_sizes(settings: Any) -> None:
             model["om"] = {str(batch): source for batch, source in model["om"].items()}
 
 
+def devices(settings: dict[str, Any], backend: str) -> list[str]:
+    """Every device that a backend may run on, by name: those that its settings list, else the one that it chooses."""
+    entry = settings["backends"].get(backend, {})
+    kind = entry.get("device", backends.load(backend).DEVICE.partition(":")[0])
+    return ["cpu"] if kind == "cpu" else [f"{kind}:{number}" for number in entry.get("devices", [0])]
+
+
+def fusible(model: dict[str, Any]) -> bool:
+    """Whether there is a fused graph of a model of the settings: of an sMLPNet that starts from a checkpoint."""
+    return model["model_name"].startswith("smlpnet_") and "checkpoint" in model
+
+
 def use_this_interpreter() -> None:
     """Let jobs find, as `python`, the interpreter that runs Snakemake, be its environment activated or not."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def use_store(settings: dict[str, Any]) -> None:
+    """Let jobs find the shared store, if there is one, as scripts/share.py looks for it: setting it reruns nothing."""
+    if "store" in settings:
+        os.environ["SMLP_STORE"] = os.path.abspath(settings["store"])
 
 
 def _explain(error: jsonschema.ValidationError) -> str:
@@ -134,6 +152,9 @@ def _check_meaning(settings: dict[str, Any]) -> None:
     for name in settings["backends"]:
         if name not in backends.names():
             raise UserError(f"backends.{name}: is not known; known: {', '.join(backends.names())}")
+        if "devices" in settings["backends"][name] and devices(settings, name) == ["cpu"]:
+            raise UserError(f"backends.{name}.devices: this backend runs on the cpu; remove it")
+    fused = [name for name, backend in settings["backends"].items() if backend.get("graph") == "fused"]
     on_ascend = [target for target in settings["targets"] if target["backend"] == "ascend"]
     for name, model in settings["models"].items():
         if ("checkpoint" in model) == ("onnx" in model):
@@ -158,6 +179,11 @@ def _check_meaning(settings: dict[str, Any]) -> None:
         if model.get("checkpoint", {}).get("source") == "demo" and "demo" not in dataset:
             raise UserError(
                 f"models.{name}: a demo checkpoint needs the demo dataset; give the path of your checkpoint"
+            )
+        if fused and not fusible(model):
+            raise UserError(
+                f"backends.{fused[0]}.graph: models.{name} has no fused graph, only sMLPNets from a checkpoint have; "
+                "set graph: reference, or leave it out"
             )
         for target in settings["targets"]:
             if "onnx" in model and backends.load(target["backend"]).COMPILES_FROM != "onnx":

@@ -8,7 +8,6 @@ torch and timm are imported only to look up the settings of a model that is not 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import math
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from . import pixels
 from .cli import UserError
 
 # Only decoders that read pixels and nothing else: Pillow's EPS plugin, for one, would start Ghostscript.
@@ -52,6 +52,10 @@ class Transform:
 
         Raises UserError saying what is wrong with the image, but not which one: the caller knows its name.
         """
+        return pixels.normalise(self.crop(content), self.mean, self.std, out)
+
+    def crop(self, content: bytes) -> np.ndarray:
+        """uint8 (H, W, 3), RGB: the resized and cropped image before it is normalised. Raises as a call does."""
         image = _decode(content)
         size = self._resized(image.width, image.height)
         if size[0] * size[1] > _MAX_RESIZED_PIXELS:
@@ -59,13 +63,12 @@ class Transform:
         # Resizing only the rows and columns that the crop keeps would be faster but not bit-identical: Pillow's
         # box=... shifts the sampling points by a float32 rounding, and which of its two passes comes first, and
         # so what is rounded to bytes between them, depends on the whole image's size (since Pillow 13).
-        pixels = np.asarray(image.resize(size, _FILTERS[self.interpolation]).crop(self._box(*size)))
-        if out is None:
-            out = np.empty(self.shape, np.float32)
-        for channel, table in enumerate(_tables(self.mean, self.std)):
-            # mode="clip" spares a second pass over the indices; a byte cannot lie outside 256 entries
-            np.take(table, pixels[..., channel], out=out[channel], mode="clip")
-        return out
+        return np.asarray(image.resize(size, _FILTERS[self.interpolation]).crop(self._box(*size)))
+
+    @property
+    def uint8(self) -> pixels.Pixels:
+        """What `crop` returns, and how it is normalised."""
+        return pixels.Pixels(*self.crop_px, self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings, for a sidecar."""
@@ -158,13 +161,3 @@ def _decode(content: bytes) -> Image.Image:
         raise UserError(f"is not an image of a known format ({', '.join(_FORMATS)})") from None
     except Exception as error:  # on broken files Pillow's parsers raise whatever they stumble over
         raise UserError(f"cannot be decoded ({error or type(error).__name__})") from None
-
-
-@functools.cache
-def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """float32 (3, 256): the normalised value of every byte in every channel.
-
-    Each step rounds to float32 as torch's ToTensor and Normalize do: divide by 255, subtract, divide.
-    """
-    unit = np.arange(256, dtype=np.float32) / np.float32(255)
-    return (unit - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]

@@ -1,6 +1,7 @@
 """One contract for every backend in scripts/smlp/backends/. Those whose runtime is not installed are skipped by name.
 
-A new backend needs nothing here but, for a precision that is new, an entry in TOLERANCE.
+A new backend needs nothing here but, for a precision that is new, an entry in TOLERANCE. What this machine's
+processors cannot do is skipped with the backend's own words.
 """
 
 import ast
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from smlp import backends, digest, files, provenance
+from smlp import backends, dataset, digest, files, provenance
 from smlp.checkpoint import load_model
 from smlp.cli import UserError
 
@@ -49,7 +50,22 @@ def expected(tiny, images):
 
 
 @pytest.fixture(scope="session")
-def engine_path(tiny, load_command, tmp_path_factory):
+def options(images, tmp_path_factory):
+    """A function: backend, precision -> what compiling needs beside the source."""
+    folder = tmp_path_factory.mktemp("calibration images")
+    rows = [dataset.Row(index, dataset.bin_name(index), f"{index}.png", "0", 0, str(index)) for index in range(3)]
+    for row, image in zip(rows, images):
+        image.tofile(folder / row.bin)
+    dataset.write_manifest(folder / dataset.MANIFEST, rows)
+
+    def make(name, precision):
+        return {"calibration": str(folder)} if precision in getattr(MODULES[name], "CALIBRATED", ()) else {}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def engine_path(tiny, load_command, options, tmp_path_factory):
     """A function: path of the small model's engine, compiled once; the checkpoint where there is nothing to compile."""
     compiler = load_command("compile")
     made = {}
@@ -63,7 +79,14 @@ def engine_path(tiny, load_command, tmp_path_factory):
         if key not in made:
             source = {"onnx": tiny.onnx, "checkpoint": tiny.pth}[module.COMPILES_FROM]
             target = tmp_path_factory.mktemp("an engine") / f"{name}-{precision}-bs{batch}{module.SUFFIX}"
-            compiler.compile_engine(name, precision, batch, source, target, {})
+            try:
+                compiler.compile_engine(name, precision, batch, source, target, options(name, precision))
+            except backends.EngineFailure as failure:
+                pytest.skip(str(failure))
+            except UserError as error:
+                if "on CUDA devices only" not in str(error):
+                    raise
+                pytest.skip(str(error))
             made[key] = target
         return made[key]
 
@@ -95,6 +118,8 @@ def test_attributes(name):
     assert hasattr(module, "compile_engine") is (module.COMPILES_FROM is not None)
     assert callable(module.open_engine)
     assert module.__doc__
+    assert getattr(module, "GRAPH", "reference") in ("reference", "fused")
+    assert set(getattr(module, "CALIBRATED", ())) <= set(module.PRECISIONS)
     assert set(module.PRECISIONS) <= set(TOLERANCE), "add the new precision to TOLERANCE"
 
 

@@ -64,7 +64,7 @@ def test_every_conda_file_is_used():
 
 
 # come with the host's driver packages and are in no registry
-FROM_THE_HOST = {"aclruntime"}
+FROM_THE_HOST = {"aclruntime", "tensorrt"}
 
 
 def test_a_conda_file_has_the_runtime_of_its_backend():

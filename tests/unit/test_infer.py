@@ -231,7 +231,7 @@ def test_txt(infer, place):
 
 
 def test_txt_of_whole_numbers(infer, tmp_path):
-    infer._save(tmp_path / "a.txt", np.array([[1, -2]], np.int64))
+    infer._append(tmp_path / "a.txt", np.array([[1, -2]], np.int64), 1)
     assert (tmp_path / "a.txt").read_text() == "1 -2 \n"
 
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from smlp import files, statistics
-from smlp.backends import Engine, TensorInfo, Timings
+from smlp.backends import Engine, TensorInfo, Timings, Together
 from smlp.cli import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,10 @@ IMAGES = [np.full((2, *SIZE), value, np.float32) for value in range(3)]
 
 def test_warm_up_ends_when_three_windows_agree(measure, clock):
     engine = Scripted(clock, lambda run: 9.0)
-    assert measure.warm_up(engine, IMAGES, 0.1, 60) == (30, True)  # 3 windows of 0.1 s, 10 ms a run
+    assert measure.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 60) == (
+        30,
+        True,
+    )  # 3 windows of 0.1 s, 10 ms a run
     assert clock.now_s == pytest.approx(100.3)
 
 
@@ -73,7 +77,7 @@ def test_warm_up_goes_on_while_the_engine_gets_faster(measure, clock):
     """Halved every window of 0.1 s until 9 ms: windows of 72, 36, 18, 9, 9 and 9 ms."""
     started = clock.now_s
     engine = Scripted(clock, lambda run: max(9.0, 72 * 0.5 ** math.floor((clock.now_s - started) / 0.11)))
-    runs, warm = measure.warm_up(engine, IMAGES, 0.1, 60)
+    runs, warm = measure.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 60)
     assert warm
     assert runs == len(engine.seen)
     assert clock.now_s - started > 0.6
@@ -83,7 +87,7 @@ def test_warm_up_goes_on_while_the_engine_gets_faster(measure, clock):
 def test_warm_up_is_bounded(measure, clock):
     started = clock.now_s
     engine = Scripted(clock, lambda run: 9.0 if math.floor((clock.now_s - started) / 0.1) % 2 else 19.0)
-    runs, warm = measure.warm_up(engine, IMAGES, 0.1, 2)
+    runs, warm = measure.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 2)
     assert not warm
     assert runs == len(engine.seen)
     assert 2 <= clock.now_s - started <= 2.2
@@ -91,7 +95,7 @@ def test_warm_up_is_bounded(measure, clock):
 
 def test_three_windows_are_always_seen(measure, clock):
     engine = Scripted(clock, lambda run: 10.0 * (run + 1))
-    runs, warm = measure.warm_up(engine, IMAGES, 0.001, 0.001)
+    runs, warm = measure.warm_up(lambda: measure._window(engine, IMAGES, 0.001), 0.001)
     assert (runs, warm) == (3, False)
 
 
@@ -268,7 +272,8 @@ def test_percentiles_need_enough_runs(measure, place):
         (["--batchsize", "4"], "--batchsize 4: the engine was compiled for batch 2"),
         (["--model", "{place}/none.onnx"], "{place}/none.onnx: no such engine"),
         (["--output", "{place}/out put/bs2.npy"], "--output {place}/out put/bs2.npy: a name ending in .json"),
-        (["--device", "cuda"], "backend 'onnxruntime' runs on the cpu here, not on 'cuda'"),
+        (["--device", "cuda"], "device 'cuda:0': ONNX Runtime"),
+        (["--device", "npu"], "backend 'onnxruntime' runs on cpu, cuda or cuda:N, not on 'npu'"),
         (["--backend", "pytorch"], "{place}/bs2.onnx: which model is it?"),
     ],
 )
@@ -334,9 +339,8 @@ def start(name, arguments):
 def test_a_measurement_waits_for_another_one(place, how):
     other = Other()
     waiting = start("measure", flags(place))
-    assert (
-        waiting.stderr.readline() == f"waiting for device cpu, used by process {other.process.pid} of user {_uid()}\n"
-    )
+    said = waiting.stderr.readline()
+    assert said.startswith(f"waiting for device cpu, used by process {other.process.pid} of user {_uid()} since ")
     assert waiting.poll() is None
     assert not (place / "out put").exists()
     getattr(other, how)()
@@ -368,3 +372,18 @@ def test_inference_waits_for_a_measurement(place):
 
 def _uid():
     return Path("/proc/self").stat().st_uid
+
+
+def test_the_throughput_way_lies_within_its_interval(measure, tmp_path):
+    """Three requests, ends in bursts, and one run more than whole windows at the end."""
+
+    class Queue:
+        def run_together(self, batches, min_time_s, min_runs):
+            ended_s = np.array([1.0, 1.1, 1.2, 2.1, 2.2, 2.3, 3.0, 3.1, 3.2, 5.0])
+            return Together(ended_s, np.full(len(ended_s), 1000.0), {"requests": 3})
+
+    flags = SimpleNamespace(warmup_window_s=0.1, warmup_max_s=0.1, min_time_s=1, min_runs=1)
+    way = measure.measure_together(Queue(), IMAGES, flags)
+    assert way["images_per_s"] == pytest.approx(2 * 9 / 3.2)
+    assert way["images_per_s_low"] <= way["images_per_s"] <= way["images_per_s_high"]
+    assert (way["runs"], way["settings"]) == (10, {"requests": 3})

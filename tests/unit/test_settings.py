@@ -67,11 +67,14 @@ def test_defaults_are_filled_in():
             "split": "val",
             "shards": 1,
             "on_bad_image": "stop",
+            "layout": "files",
+            "pixels": "float32",
         },
         "targets": [{"backend": "onnxruntime", "precision": "fp32"}],
         "batch_sizes": [1, 4, 8, 16, 32, 64],
         "export": {"opset_version": 11, "tolerance": 0.0001},
         "accuracy": {"margin_points": 1.0, "reference_batch_size": 8},
+        "decision": {},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
         "backends": {
             "ascend": {
@@ -81,6 +84,7 @@ def test_defaults_are_filled_in():
                 "allow_busy_device": False,
             }
         },
+        "calibration": {"split": "train", "images": 128, "seed": 0},
         "infer": {},
     }
 
@@ -155,6 +159,7 @@ def test_there_are_ready_made_settings():
         ("targets.0.precison", "fp32", "targets.0: unknown key 'precison'", "'precision'"),
         ("export", {"opset": 11}, "export: unknown key 'opset'", "'opset_version'"),
         ("accuracy", {"margin": 1}, "accuracy: unknown key 'margin'", "'margin_points'"),
+        ("decision", {"latency_max": 1}, "decision: unknown key 'latency_max'", "'latency_ms_max'"),
         ("measure", {"min_run": 1}, "measure: unknown key 'min_run'", "'min_runs'"),
     ],
 )
@@ -188,10 +193,13 @@ def test_an_unknown_key_names_the_nearest_known_one(path, value, unknown, near):
         ("dataset.shards", 0, "dataset.shards: 0 is less than the minimum of 1"),
         ("dataset.shards", 2.0, "dataset.shards: 2.0 is not of type 'integer'"),
         ("dataset.shards", True, "dataset.shards: True is not of type 'integer'"),
+        ("dataset.layout", "npy", "dataset.layout: 'npy' is not one of ['files', 'packed']"),
+        ("dataset.pixels", "int8", "dataset.pixels: 'int8' is not one of ['float32', 'uint8']"),
         ("dataset.on_bad_image", "ignore", "dataset.on_bad_image: 'ignore' is not one of ['stop', 'skip']"),
         ("targets", [], "targets: [] should be non-empty"),
         ("targets", ["pytorch"], "targets.0: 'pytorch' is not of type 'object'"),
         ("targets", [{"precision": "fp32"}], "targets.0: key 'backend' is missing"),
+        (("decision",), {"latency_ms_max": 0}, "decision.latency_ms_max: 0 is less than or equal to the minimum of 0"),
         ("batch_sizes", 8, "batch_sizes: 8 is not of type 'array'"),
         ("batch_sizes", [], "batch_sizes: [] should be non-empty"),
         ("batch_sizes", [0], "batch_sizes.0: 0 is less than the minimum of 1"),
@@ -205,6 +213,12 @@ def test_an_unknown_key_names_the_nearest_known_one(path, value, unknown, near):
         ("export", {"tolerance": NAN}, "export.tolerance: nan is not of type 'number'"),
         ("accuracy", None, "accuracy: None is not of type 'object'"),
         ("accuracy", {"margin_points": "1"}, "accuracy.margin_points: '1' is not of type 'number'"),
+        ("calibration", {"images": 0}, "calibration.images: 0 is less than the minimum of 1"),
+        (
+            "backends",
+            {"onnxruntime": {"device": "gpu"}},
+            "backends.onnxruntime.device: 'gpu' is not one of ['cpu', 'cuda']",
+        ),
         ("measure", {"min_runs": 0}, "measure.min_runs: 0 is less than the minimum of 1"),
         ("measure", {"min_time_s": INFINITY}, "measure.min_time_s: inf is not of type 'number'"),
     ],
@@ -239,7 +253,7 @@ def test_no_mapping_at_all(config):
         (
             "targets",
             [{"backend": "onnxruntime", "precision": "fp8"}],
-            "targets.0: backend 'onnxruntime' has no precision 'fp8'; it has fp32",
+            "targets.0: backend 'onnxruntime' has no precision 'fp8'; it has fp32, int8",
         ),
         ("targets", [{"backend": "pytorch"}] * 2, "targets.0: pytorch fp32 is listed twice"),
         (
@@ -250,6 +264,11 @@ def test_no_mapping_at_all(config):
         ("models.mine.onnx", "x.onnx", "models.mine: give either checkpoint or onnx, the file to start from"),
         ("models.mine", {"model_name": "x"}, "models.mine: give either checkpoint or onnx, the file to start from"),
         ("models.mine.checkpoint", "demo", "models.mine: a demo checkpoint needs the demo dataset; give the path"),
+        (
+            "backends",
+            {"openvino": {"graph": "fused"}},
+            "backends.openvino.graph: models.mine has no fused graph, only sMLPNets from a checkpoint have",
+        ),
     ],
 )
 def test_what_a_schema_cannot_say(path, value, message):

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smlp import cli
+from smlp import cli, plots, records, report, tables
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "tabulate.py"
@@ -20,7 +20,7 @@ SCRIPT = ROOT / "scripts" / "tabulate.py"
 _SPEC = importlib.util.spec_from_file_location("command_tabulate", SCRIPT)
 tabulate = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(tabulate)
-PUBLISHED = tabulate.read_published(ROOT / "resources" / "published.csv")
+PUBLISHED = records.read_published(ROOT / "resources" / "published.csv")
 OUTPUTS = {
     "accuracy.csv",
     "accuracy.md",
@@ -30,6 +30,7 @@ OUTPUTS = {
     "throughput.svg",
     "latency.png",
     "latency.svg",
+    "decision.csv",
     "flips.csv",
     "report.html",
 }
@@ -172,14 +173,14 @@ def made(tmp_path_factory):
 
 
 def accuracy_rows(sweep, reference=("pytorch", "fp32"), applies=()):
-    records = tabulate.read_records(sweep.files["accuracy"], ())
-    quoted = tabulate.choose_published(PUBLISHED, applies, [])
-    return tabulate.make_accuracy_rows(records, tabulate.Target(*reference), quoted)
+    found = records.read_records(sweep.files["accuracy"], ())
+    quoted = records.choose_published(PUBLISHED, applies, [])
+    return tables.make_accuracy_rows(found, records.Target(*reference), quoted)
 
 
 def series(sweep, model, renamed=()):
-    records = tabulate.read_records(sweep.files["throughput"], ())
-    return tabulate.make_series(records, model, tabulate.choose_published(PUBLISHED, [model], renamed)[model])
+    found = records.read_records(sweep.files["throughput"], ())
+    return tables.make_series(found, model, records.choose_published(PUBLISHED, [model], renamed)[model])
 
 
 def assert_refused(sweep, capsys, *named, flags=()):
@@ -248,10 +249,10 @@ def test_accuracy_table(made):
 
 def test_the_published_drop_is_another_figure_and_only_for_the_published_data(sweep):
     reference, engine, *_ = rows = accuracy_rows(sweep)
-    assert "published" not in str(tabulate.make_accuracy_table(rows))
+    assert "published" not in str(tables.make_accuracy_table(rows))
     assert {row["published_top1"] for row in rows} == {None}
     reference, engine, *_ = rows = accuracy_rows(sweep, applies=["smlpnet_tiny"])
-    table = tabulate.make_accuracy_table(rows)
+    table = tables.make_accuracy_table(rows)
     assert "smlpnet_tiny: 81.74 % top-1 are published (pytorch), on the same data." in table.notes
     column = table.header.index("published → reference (points)")
     assert [row[column] for row in table.rows] == ["+0.04", "–", "–", "–", "–"]
@@ -273,10 +274,10 @@ def test_another_reference(sweep):
 
 def test_skipped_images_show(tmp_path):
     rows = accuracy_rows(Sweep(tmp_path, [accuracy("pytorch", "fp32", 1, skipped=7)], []))
-    table = tabulate.make_accuracy_table(rows)
+    table = tables.make_accuracy_table(rows)
     assert table.rows[0][table.header.index("skipped")] == "7"
     rows[0]["skipped"] = 0
-    assert "skipped" not in tabulate.make_accuracy_table(rows).header
+    assert "skipped" not in tables.make_accuracy_table(rows).header
 
 
 def test_throughput_table_has_the_guides_shape(made):
@@ -317,7 +318,7 @@ def test_the_guides_own_columns_give_its_ratio(tmp_path):
         for batch, value in ((1, 171.6), (4, 273.5), (8, 298.7), (16, 290.0), (32, 273.0), (64, 257.5))
     ]
     columns = series(Sweep(tmp_path, [], contents), "smlpnet_tiny")
-    ratios = {row[0]: row[1:] for row in tabulate.make_throughput_tables("smlpnet_tiny", columns)[1].rows}
+    ratios = {row[0]: row[1:] for row in tables.make_throughput_tables("smlpnet_tiny", columns)[1].rows}
     assert ratios["ascend fp16 / published Tesla T4, TensorRT (not stated)"][-1] == "0.81"
     assert ratios["ascend fp16 / published Ascend310P3, CANN 5.1"] == ["1.00"] * 7
 
@@ -358,8 +359,8 @@ def test_throughput_rows(made):
 def test_order_is_that_of_the_files_but_batches_ascend(tmp_path):
     contents = [throughput("openvino", "fp32", 8, 9.0), throughput("aotinductor", "fp32", 16, 8.0)]
     contents += [throughput("aotinductor", "fp32", 2, 7.0), throughput("openvino", "fp32", 1, 6.0)]
-    records = tabulate.read_records(Sweep(tmp_path, [], contents).files["throughput"], ())
-    assert [(record.target.backend, record.batch) for record in records] == [
+    found = records.read_records(Sweep(tmp_path, [], contents).files["throughput"], ())
+    assert [(record.target.backend, record.batch) for record in found] == [
         ("openvino", 1),
         ("openvino", 8),
         ("aotinductor", 2),
@@ -438,10 +439,10 @@ def test_the_report_is_one_whole_page(made):
 def test_the_report_shows_some_flips_and_says_where_the_others_are(tmp_path):
     flips = [{**COMPARED["flips"][0], "image": f"{number}.JPEG"} for number in range(250)]
     sweep = Sweep(tmp_path, [accuracy("openvino", "fp32", 1, **{**COMPARED, "flips": flips})], [])
-    records = tabulate.read_records(sweep.files["accuracy"], ())
-    listed = tabulate.make_flips(records)
+    found = records.read_records(sweep.files["accuracy"], ())
+    listed = tables.make_flips(found)
     assert len(listed) == 250
-    text = tabulate.make_report([], {}, tabulate.make_detail_table([]), listed, records)
+    text = report.make_report([], {}, tables.make_detail_table([]), listed, found)
     assert "50 more are in flips.csv" in text and ">199.JPEG<" in text and ">200.JPEG<" not in text
 
 
@@ -457,7 +458,7 @@ def labels(figure):
 
 def test_what_the_plots_show(sweep):
     columns = {"smlpnet_tiny": series(sweep, "smlpnet_tiny")}
-    figure = tabulate.plot_throughput(columns)
+    figure = plots.plot_throughput(columns)
     (axes,) = figure.axes
     assert labels(figure) == [
         "onnxruntime fp32",
@@ -472,14 +473,14 @@ def test_what_the_plots_show(sweep):
     # a slow target beside fast published ones shows on a logarithmic axis; columns of one kind start at zero
     assert axes.get_yscale() == "log"
     published_only = {"smlpnet_tiny": [one for one in columns["smlpnet_tiny"] if one.published]}
-    (near,) = tabulate.plot_throughput(published_only).axes
+    (near,) = plots.plot_throughput(published_only).axes
     assert near.get_yscale() == "linear" and near.get_ylim()[0] == 0
     lines = {container.get_label(): container for container in axes.containers}
     assert lines["openvino fp32"].has_yerr and not lines["published Tesla T4, TensorRT (not stated)"].has_yerr
     assert lines["published Tesla T4, TensorRT (not stated)"].lines[0].get_linestyle() == "--"
     assert lines["onnxruntime fp32"].lines[0].get_ydata().tolist() == [40, 80]
 
-    figure = tabulate.plot_latency(columns)
+    figure = plots.plot_latency(columns)
     assert [axes.get_title() for axes in figure.axes] == [
         "smlpnet_tiny\nonnxruntime fp32",
         "smlpnet_tiny\nopenvino fp32",

@@ -42,11 +42,15 @@ class Project:
 
     def __init__(self, folder):
         self.folder = folder
-        # Device locks stand in the folder for temporary files: one for each project, so that none waits for another.
+        # Also for device locks: one folder for each project, so that none waits for another.
         self.temporary = folder.with_name(folder.name + " tmp")
         self.temporary.mkdir()
         self.held = None
-        self.environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(INTERPRETER)}
+        # how Snakemake is started, and told where to run jobs
+        self.prefix = ()
+        self.where = ("--cores", "2")
+        own = dict.fromkeys(("TMPDIR", "SMLP_LOCK_DIR"), str(self.temporary))
+        self.environment = {**os.environ, **own, "PYTHONPATH": str(INTERPRETER)}
 
     def configure(self, settings, file="config.yaml"):
         """Write a configuration file."""
@@ -60,7 +64,7 @@ class Project:
     def snakemake(self, *flags, cwd=None, prefix=()):
         """Run Snakemake to its end; its stdout and stderr come together, as on a terminal."""
         return subprocess.run(
-            [*prefix, sys.executable, "-m", "snakemake", *flags],
+            [*self.prefix, *prefix, sys.executable, "-m", "snakemake", *flags],
             cwd=cwd or self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -72,7 +76,7 @@ class Project:
 
     def sweep(self, *targets):
         """Run a sweep that must end well; returns what Snakemake printed."""
-        done = self.snakemake("--cores", "2", *targets)
+        done = self.snakemake(*self.where, *targets)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -91,7 +95,12 @@ class Project:
 
     def hold(self, path, *targets):
         """Start a sweep, and return as soon as one of its commands is about to give `path` its name."""
-        self.held = Held(self, self.folder / path, targets)
+        self.held = Held(self, targets, HOLD_BEFORE=str(self.folder / path))
+        return self.held
+
+    def hold_opening(self, path, *targets):
+        """As `hold`, when a command is about to open `path`; "lock": to wait for the lock of a device."""
+        self.held = Held(self, targets, HOLD_OPENING=path if path == "lock" else str(self.folder / path))
         return self.held
 
     def processes(self):
@@ -123,19 +132,18 @@ class Project:
 class Held:
     """A running sweep, one of whose commands stands still."""
 
-    def __init__(self, project, path, targets):
+    def __init__(self, project, targets, **what):
         self.project = project
-        self.path = path
         self.pipes = project.temporary / "pipes"
         self.pipes.mkdir()
         for name in ("reached", "go"):
             os.mkfifo(self.pipes / name)
-        environment = {"HOLD_BEFORE": str(path), "HOLD_PIPES": str(self.pipes)}
+        environment = {**what, "HOLD_PIPES": str(self.pipes)}
         self.output = project.temporary / "output.txt"
         reached = os.open(self.pipes / "reached", os.O_RDONLY | os.O_NONBLOCK)
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", "--cores", "2", *targets],
+                [*project.prefix, sys.executable, "-m", "snakemake", *project.where, *targets],
                 cwd=project.folder,
                 env={**project.environment, **environment},
                 stdin=subprocess.DEVNULL,
@@ -149,12 +157,20 @@ class Held:
         os.close(reached)
         if ended in ready or not ready:
             self.kill()
-            pytest.fail(f"{path} was not written:\n{self.output.read_text()}")
+            pytest.fail(f"nothing was held at {what}:\n{self.output.read_text()}")
 
     def release(self):
         """Let the command go on, and wait for the end of the sweep; returns (exit status, output)."""
+        self.go()
+        return self.wait()
+
+    def go(self):
+        """Let the command go on."""
         with open(self.pipes / "go", "w"):
             pass
+
+    def wait(self):
+        """Wait for the end of a sweep that nobody stops any more; returns (exit status, output)."""
         status = self.process.wait(DEADLINE_S)
         shutil.rmtree(self.pipes)
         return status, self.output.read_text()
@@ -172,6 +188,13 @@ class Held:
             os.close(descriptor)
         assert self.project.processes() == []
         shutil.rmtree(self.pipes)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The demo's settings with as few jobs as have every stage."""
+    dataset = {**DEMO["dataset"], "shards": 1}
+    return {**DEMO, "dataset": dataset, "batch_sizes": [1], "accuracy": {"reference_batch_size": 1}}
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@
 MOMENTS = [
     ("retrieve", "retrieve/digits"),
     ("retrieve", "retrieve/tiny/checkpoint.pth"),
-    ("export", "export/tiny/model.onnx"),
+    ("export", "export/tiny/reference.onnx"),
     ("compile", "compile/tiny/onnxruntime/fp32/bs4.onnx"),
     ("preprocess", "preprocess/digits/test_resnet/shard-1.json"),
     ("infer", "infer/tiny/onnxruntime/fp32/digits/bs4/shard-2_summary.json"),

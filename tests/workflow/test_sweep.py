@@ -61,6 +61,7 @@ def test_every_table_plot_and_report_is_there(finished_demo):
     starts = {
         "accuracy.csv": b"model,",
         "accuracy.md": b"## Accuracy",
+        "decision.csv": b"rule,",
         "flips.csv": b"model,",
         "latency.png": b"\x89PNG",
         "latency.svg": b"<?xml",
@@ -165,7 +166,7 @@ def test_own_images_in_one_folder_and_a_ready_made_onnx_file(new_project, finish
     }
     project = new_project(settings)
     results = finished_demo.folder / "results"
-    shutil.copy2(results / "export" / "tiny" / "model.onnx", project.folder / "their model.onnx")
+    shutil.copy2(results / "export" / "tiny" / "reference.onnx", project.folder / "their model.onnx")
     flat = project.folder / "my images" / "val"
     flat.mkdir(parents=True)
     labels = []

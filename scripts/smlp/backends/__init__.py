@@ -6,9 +6,13 @@ A backend module has
   PRECISIONS      the precisions it knows, the default first
   DEVICE          where it runs unless told otherwise
   PACKAGES        distributions whose versions belong into the provenance
+  GRAPH           which ONNX graph it is the faster with, "fused" or (where absent) "reference"
+  CALIBRATED      precisions that need images to calibrate with: option `calibration`, a folder of bins (may be absent)
   compile_engine(source, output, *, precision, batch_size, options) -> dict of facts for the sidecar
                   (absent where COMPILES_FROM is None)
   open_engine(path, *, device, threads, facts) -> Engine
+  made_for(options) -> dict of what an engine depends on of this host (its processor, its compiler), beside source,
+                  options, code and PACKAGES (may be absent: its engines are then not shared)
   telemetry(device) -> dict of what the device says about itself just now, where there is a tool that asks it (may be
                   absent): health, processes (a text each, None where unknown), temperature_c, power_w, aicore_percent
 and imports its runtime inside these functions, so that naming a backend never needs its runtime.
@@ -17,8 +21,11 @@ NumPy is all that this module needs, under Python 3.9 or newer.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -27,6 +34,15 @@ import numpy as np
 
 from .. import files
 from ..cli import UserError
+
+_NO_MEMORY = re.compile("out of memory|allocate|not enough memory|bad_alloc|OutOfMemory", re.IGNORECASE)
+
+
+class EngineFailure(UserError):
+    """An engine that this machine cannot make or run, for lack of memory for instance: no fault in the settings.
+
+    A sweep records it as a row that says so, and goes on.
+    """
 
 
 class TensorInfo(NamedTuple):
@@ -45,20 +61,32 @@ class Timings(NamedTuple):
     d2h_ms: list[float]
 
 
+class Together(NamedTuple):
+    """Batches that were under way together: when each had ended, in seconds from the start of the first, ascending;
+    how long each took by itself, in ms; what the runtime says it ran with, the number of `requests` among it."""
+
+    ended_s: np.ndarray
+    latency_ms: np.ndarray
+    settings: dict[str, Any]
+
+
 class Engine:
     """An opened engine: `with backend.open_engine(...) as engine: outputs = engine.run(images)`.
 
     The device is held only inside the `with`. Subclasses set `device` (where it really runs, also the name of its
-    lock) when they are made, `inputs` and `outputs` in `_open`, and implement `_execute` and `_close`.
+    lock) when they are made, `inputs`, `outputs` and `settings` (what the runtime says it runs with: threads, for
+    instance) in `_open`, and implement `_execute` and `_close`.
     """
 
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     device: str
+    settings: dict[str, Any] = {}
     emulated = False
 
     def __enter__(self) -> Engine:
-        self._open()
+        with memory_named("it"):
+            self._open()
         if len(self.inputs) != 1 or None in self.inputs[0].shape[1:]:
             self._close()
             found = ", ".join(f"{info.name!r} {shape_text(info.shape)}" for info in self.inputs)
@@ -99,7 +127,8 @@ class Engine:
             )
         if not images.flags.c_contiguous:
             images = np.ascontiguousarray(images)
-        outputs, timings = self._execute(images)
+        with memory_named(f"batch {len(images)}"):
+            outputs, timings = self._execute(images)
         for info, output in zip(self.outputs, outputs):
             if output.shape[:1] != images.shape[:1]:
                 raise UserError(
@@ -107,6 +136,46 @@ class Engine:
                     f"{len(images)}; compile the engine again, its batch size is not what it claims"
                 )
         return outputs, timings
+
+    def run_together(self, batches: Iterator[np.ndarray], min_time_s: float, min_runs: int) -> Together | None:
+        """The throughput way: several batches under way at once, for at least `min_time_s` and `min_runs` batches.
+
+        batches: as for `run`, without end; none may change before it has ended. None where the runtime runs one batch
+        at a time.
+        """
+        return None
+
+
+@contextlib.contextmanager
+def memory_named(what: str) -> Iterator[None]:
+    """Turn a runtime's own words for too little memory into an EngineFailure."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # runtimes' exceptions share no narrower base
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise EngineFailure(
+            f"{what} does not fit into memory ({first_line(error)}); use a smaller batch size"
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def failure_record(failure: EngineFailure, path: Path, flags: Any) -> dict[str, Any]:
+    """What a command that runs the engine at `path` leaves in place of its result: why there is none, and of what."""
+    facts = files.read_json(files.sidecar_path(path), "the sidecar of an engine")
+    about = {
+        "model": flags.model_label or facts.get("model_name") or path.stem,
+        "backend": flags.backend or facts.get("backend"),
+        "precision": facts.get("precision"),
+        "batch": facts.get("batch") or flags.batchsize,
+    }
+    return {"failed": str(failure), "smlp": about}
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
@@ -153,12 +222,16 @@ def open_engine(
     if not isinstance(facts, dict):
         raise UserError(f"{sidecar}: is not the sidecar of an engine; make the engine again, or remove the file")
     name = backend or facts.get("backend") or _by_suffix(path)
+    if "failed" in facts:
+        raise EngineFailure(str(facts["failed"]))
     if facts.get("sha256", "") not in ("", files.digest(path)):
         raise UserError(
             f"{path}: is not the file that {sidecar.name} beside it describes; make it again, or remove {sidecar.name}"
         )
     module = load(name)
-    engine = module.open_engine(path, device=device or module.DEVICE, threads=threads, facts=facts)
+    engine = module.open_engine(
+        path, device=device or facts.get("device") or module.DEVICE, threads=threads, facts=facts
+    )
     return name, facts, engine
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import host
 from ..cli import UserError
-from . import Engine, TensorInfo, Timings, duration_ms, require, shape_text
+from . import Engine, EngineFailure, TensorInfo, Timings, duration_ms, require, shape_text
 
 COMPILES_FROM = "onnx"
 SUFFIX = ".om"
@@ -71,6 +71,7 @@ def atc_command(
     precision: str,
     image_shape: Sequence[int] = (3, 224, 224),
     input_name: str = "input",
+    input_format: str = "NCHW",
     options: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The guide's command line, with what the precision and the options add. Names of files are relative.
@@ -85,7 +86,7 @@ def atc_command(
         "--framework=5",
         f"--model={model}",
         f"--output={output}",
-        "--input_format=NCHW",
+        f"--input_format={input_format}",
         f"--input_shape={input_name}:{','.join(map(str, (batch, *image_shape)))}",
         "--log=error",
         f"--soc_version={soc_version}",
@@ -98,6 +99,11 @@ def atc_command(
             command.append(f"--{atc_option}={name}")
     further = {key: value for key, value in options.items() if key not in (*_FILES, "soc_version", "python")}
     return command + [f"--{key}={value}" for key, value in further.items()]
+
+
+def made_for(options: dict[str, str]) -> dict[str, Any]:
+    """CANN, and the chip where npu-smi and no option says it."""
+    return {"cann": host.require_cann()[1], "soc_version": options.get("soc_version") or host.soc_version()}
 
 
 def compile_engine(
@@ -136,6 +142,7 @@ def compile_engine(
         precision=precision,
         image_shape=graph.shape(image)[1:],
         input_name=image.name,
+        input_format="ND" if graph.takes_uint8(model) else "NCHW",  # for bytes NHWC, which atc has no word for
         options=options,
     )
     # atc refuses blanks in paths and litters its working folder, where two runs disturb each other
@@ -157,7 +164,7 @@ def compile_engine(
         print(said, end="", flush=True)
         made = sorted(scratch.glob(f"bs{batch_size}*.om"))  # newer versions append the host's platform
         if done.returncode or _SUCCESS not in said or len(made) != 1:
-            raise UserError(f"{source}: atc failed with status {done.returncode}: {explain(said)}")
+            raise EngineFailure(f"{source}: atc failed with status {done.returncode}: {explain(said)}")
         shutil.copyfile(made[0], output)
     return {
         "batch": batch_size,
@@ -320,7 +327,9 @@ class _Session(Engine):
             try:
                 self._session = acl.InferenceSession(path, self._number, options)
             except RuntimeError as error:
-                raise UserError(self._refusal(str(error))) from None
+                # acl_base.h: bad_alloc, and the memory errors of the runtime and of the graph engine
+                no_memory = re.search(r"\[(200000|207001|245000)\]", str(error))
+                raise (EngineFailure if no_memory else UserError)(self._refusal(str(error))) from None
         _Session._of_process = self._number
         # descriptions are views into the session: all that is needed is copied out of them here
         self.inputs = [_info(desc) for desc in self._session.get_inputs()]

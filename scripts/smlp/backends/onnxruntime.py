@@ -1,7 +1,14 @@
-"""ONNX Runtime on the CPU: one fixed-batch graph per engine, optimised once, offline."""
+"""ONNX Runtime on the CPU, or on CUDA where it has that provider: one fixed-batch graph per engine, optimised offline.
+
+int8 (CPU) is static quantisation in QDQ form, per channel, of convolutions and matrix products: 8-bit activations,
+ranges from calibration images. Depthwise convolutions stay as they are (they gain nothing and lose most), and so does
+the classifier. Options: device=cpu or cuda; calibration=<folder of bins>, for int8.
+"""
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +16,20 @@ import numpy as np
 
 from .. import provenance
 from ..cli import UserError
-from . import Engine, TensorInfo, Timings, require, timed
+from . import Engine, EngineFailure, TensorInfo, Timings, first_line, memory_named, require, timed
 
 COMPILES_FROM = "onnx"
 SUFFIX = ".onnx"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
+CALIBRATED = ("int8",)
 DEVICE = "cpu"
+GRAPH = "fused"
 PACKAGES = ("onnxruntime", "onnx", "numpy")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+_QUANTISED = ["Conv", "MatMul"]
+_QDQ_OPSET = 13  # the first whose QuantizeLinear knows channels
+_INSTALL = "and the CUDA provider is in onnxruntime-gpu; install that in place of onnxruntime"
 
 
 def compile_engine(
@@ -25,29 +37,90 @@ def compile_engine(
 ) -> dict[str, Any]:
     """Fix the batch dimension of the ONNX file `source` and write ONNX Runtime's optimised graph to `output`.
 
-    The optimised graph uses kernels and memory layouts of this CPU (sidecar: `cpu_model`).
+    The optimised graph uses kernels and memory layouts of this processor (sidecar: `cpu_model`, or `device`).
     """
     onnx = require("onnx", "onnxruntime")
     runtime = require("onnxruntime", "onnxruntime")
-    from .. import graph
+    from .. import calibration, graph
 
+    options = dict(options)
+    folder, kind = calibration.folder_option(options, precision), options.pop("device", DEVICE)
     if options:
-        raise UserError(f"backend 'onnxruntime' has no option {sorted(options)[0]!r}; remove it")
-    model = graph.with_batch(graph.load(source), batch_size)
+        raise UserError(f"backend 'onnxruntime' has no option {sorted(options)[0]!r}; it has device and calibration")
+    if folder and kind != "cpu":
+        raise UserError("backend 'onnxruntime' has int8 on the cpu only; choose fp32 for cuda")
+    providers = _providers(kind)
+    model = graph.load(source)
+    graph.require_batch(model, batch_size)
+    facts: dict[str, Any] = {}
+    if folder:
+        model = _quantise(model, folder)
+        facts["calibration"] = calibration.facts(folder)
+    model = graph.with_batch(model, batch_size)
     session_options = runtime.SessionOptions()
     session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session_options.optimized_model_filepath = str(output)
     session_options.log_severity_level = 3  # it warns that the result fits this CPU only, which is what we want
     try:
-        runtime.InferenceSession(model.SerializeToString(), session_options, providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(model.SerializeToString(), session_options, providers=providers)
     except Exception as error:  # the runtime's own exceptions share no narrower base
-        raise UserError(f"{source}: ONNX Runtime cannot compile it for batch {batch_size} ({error})") from None
+        raise EngineFailure(
+            f"{source}: ONNX Runtime cannot compile it for batch {batch_size} ({first_line(error)})"
+        ) from None
     optimised = onnx.load(output)
     return {
         "batch": graph.batch(optimised),
         "node_counts": graph.node_counts(optimised),
+        "device": kind,
         "cpu_model": provenance.cpu_model(),
+        **facts,
     }
+
+
+def made_for(options: dict[str, str]) -> dict[str, Any]:
+    """The processor, whose kernels and memory layouts the graph states."""
+    return {"cpu_model": provenance.cpu_model()}
+
+
+def _quantise(model: Any, folder: Path) -> Any:
+    """The ONNX model with int8 products, calibrated on the bins in `folder`, one image at a time."""
+    import onnx
+    from onnx import version_converter
+    from onnxruntime import quantization
+
+    from .. import calibration, graph
+
+    image = graph.inputs(model)[0]
+    content = calibration.images(folder, graph.image_info(model))
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            images = next(content, None)
+            return None if images is None else {image.name: images}
+
+    if graph.opset(model) < _QDQ_OPSET:
+        model = version_converter.convert_version(model, _QDQ_OPSET)
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{number}"
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    depthwise = [
+        node.name for node in model.graph.node if node.op_type == "Conv" and weights.get(node.input[1], [0, 0])[1] == 1
+    ]
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a preparation that changes nothing here
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "int8.onnx"
+        quantization.quantize_static(
+            onnx.shape_inference.infer_shapes(model),
+            path,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTISED,
+            nodes_to_exclude=depthwise,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        return onnx.load(path)
 
 
 def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
@@ -55,10 +128,28 @@ def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str
     return _Session(path, device, threads, facts)
 
 
+def _providers(device: str) -> list[Any]:
+    """ONNX Runtime's provider for `device`: cpu, cuda or cuda:N."""
+    runtime = require("onnxruntime", "onnxruntime")
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        raise UserError(f"device {device!r}: ONNX Runtime {runtime.__version__} has no CUDA provider, {_INSTALL}")
+    # fp32 is true fp32 here; without a fallback it would run on the cpu where CUDA does not start
+    return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})]
+
+
 class _Session(Engine):
     def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
-        if device != "cpu":
-            raise UserError(f"backend 'onnxruntime' runs on the cpu here, not on {device!r}")
+        kind, _, index = device.partition(":")
+        if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+            raise UserError(f"backend 'onnxruntime' runs on cpu, cuda or cuda:N, not on {device!r}")
+        if facts.get("device", kind) != kind:
+            raise UserError(
+                f"{path}: was optimised for {facts['device']}, not for {device!r}; add --device {facts['device']}, or "
+                "compile it again"
+            )
         made_for = facts.get("cpu_model", provenance.cpu_model())
         if made_for != provenance.cpu_model():
             raise UserError(
@@ -66,7 +157,7 @@ class _Session(Engine):
             )
         self._path, self._threads = path, threads
         self._optimised = "cpu_model" in facts
-        self.device = device
+        self.device = "cpu" if kind == "cpu" else f"cuda:{index or 0}"
 
     def _open(self) -> None:
         runtime = require("onnxruntime", "onnxruntime")
@@ -77,17 +168,45 @@ class _Session(Engine):
         if self._optimised:
             session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = runtime.InferenceSession(
-                str(self._path), session_options, providers=["CPUExecutionProvider"]
-            )
+            with memory_named(str(self._path)):
+                self._session = runtime.InferenceSession(
+                    str(self._path), session_options, providers=_providers(self.device)
+                )
+        except UserError:
+            raise
         except Exception as error:  # the runtime's own exceptions share no narrower base
-            raise UserError(f"{self._path}: ONNX Runtime cannot open it ({error}); compile the engine again") from None
+            raise UserError(
+                f"{self._path}: ONNX Runtime cannot open it ({first_line(error)}); compile the engine again"
+            ) from None
+        if self.device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
+            raise UserError(f"device {self.device!r}: ONNX Runtime cannot start CUDA; check nvidia-smi")
+        self.settings = {"threads": self._threads}
         self.inputs = [_info(value) for value in self._session.get_inputs()]
         self.outputs = [_info(value) for value in self._session.get_outputs()]
 
     def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
+        if self.device != "cpu":
+            return self._execute_on_device(images)
         outputs, compute_ms = timed(self._session.run, None, {self.inputs[0].name: images})
         return outputs, Timings([], [compute_ms], [])
+
+    def _execute_on_device(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
+        from onnxruntime import OrtValue
+
+        place = ("cuda", int(self.device.partition(":")[2]))
+        on_device, h2d_ms = timed(OrtValue.ortvalue_from_numpy, images, *place)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self.inputs[0].name, on_device)
+        for info in self.outputs:
+            binding.bind_output(info.name, *place)
+
+        def compute() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        _, compute_ms = timed(compute)
+        outputs, d2h_ms = timed(binding.copy_outputs_to_cpu)
+        return outputs, Timings([h2d_ms], [compute_ms], [d2h_ms])
 
     def _close(self) -> None:
         del self._session

@@ -1,0 +1,105 @@
+"""Put the normalisation into an ONNX file: it then takes the bytes of images, a quarter of what float32 ones transfer.
+
+The new file takes uint8 (N, H, W, 3), RGB after resize and crop, as `preprocess.py --pixels uint8` writes them, and
+begins with (x / 255 - mean) / std. It appears only if ONNX Runtime computes the same from bytes as the given file from
+what preprocess.py would make of them, within --tolerance. A JSON sidecar beside it has the difference that was seen.
+
+  scripts/normalise.py --model_name smlpnet_tiny --source_onnx_path smlp_t.onnx --onnx_path smlp_t_uint8.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from smlp import cli, files, pixels, provenance, transform
+from smlp.cli import UserError
+
+PACKAGES = ("onnx", "onnxruntime", "numpy")
+_PROOF_BATCHES = (1, 3)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    flags = _parse(argv)
+    if flags.onnx_path.suffix != ".onnx":
+        raise UserError(
+            f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
+        )
+    facts = transform.resolve(flags.model_name)
+    with files.whole_file(flags.onnx_path) as partial:
+        differences = normalise(flags.source_onnx_path, partial, facts, flags.tolerance)
+        sidecar = provenance.describe(
+            {"onnx": flags.source_onnx_path},
+            PACKAGES,
+            transform=flags.model_name,
+            pixels="uint8",
+            mean=facts.mean,
+            std=facts.std,
+            largest_difference=differences,
+            tolerance=flags.tolerance,
+            sha256=files.digest(partial),
+        )
+        files.write_json(files.sidecar_path(partial), sidecar)
+    cli.say(f"{flags.onnx_path}: takes bytes, largest difference {max(differences.values()):.2e}")
+    return 0
+
+
+def normalise(source: Path, output: Path, facts: transform.Transform, tolerance: float) -> dict[str, float]:
+    """Write `source` with the normalisation in it to `output`; return the largest difference at each batch size.
+
+    Raises UserError where the graph is for images of another size than the transform makes, or where the two differ
+    by more than `tolerance` times the largest logit (at least 1).
+    """
+    import onnx
+
+    from smlp import graph
+
+    model = graph.load(source)
+    if graph.takes_uint8(model) or graph.shape(graph.inputs(model)[0])[1:] != facts.shape:
+        raise UserError(
+            f"{source}: its input is {graph.shape(graph.inputs(model)[0])[1:]}, the transform makes {facts.shape}; "
+            "name the transform of this model (models.<name>.transform)"
+        )
+    onnx.save(graph.with_uint8_input(model, facts.mean, facts.std), output)
+    bytes_of_images = np.random.default_rng(0).integers(0, 256, (max(_PROOF_BATCHES), *facts.uint8.shape), np.uint8)
+    floats = pixels.normalise(bytes_of_images, facts.mean, facts.std)
+    differences = {}
+    for size in _PROOF_BATCHES if graph.batch(model) is None else (graph.batch(model),):
+        batch = np.resize(np.arange(len(floats)), size)
+        expected, actual = _run(source, floats[batch]), _run(output, bytes_of_images[batch])
+        difference = float(np.abs(actual - expected).max())
+        allowed = tolerance * max(1.0, float(np.abs(expected).max()))
+        if not difference <= allowed:
+            raise UserError(f"{source}: bytes give other logits, by {difference:.3e}; more than {allowed:.3e}")
+        differences[f"batch_{size}"] = difference
+    return differences
+
+
+def _run(path: Path, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--model_name", default="smlpnet_tiny", help="whose preprocessing: smlpnet_tiny, _small, _base or a timm name"
+    )
+    parser.add_argument("--source_onnx_path", type=Path, required=True, help="ONNX file to start from, of export.py")
+    parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--tolerance", type=cli.positive_number, default=1e-4, help="largest difference, per the largest logit"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,42 @@
+"""make clean-<stage>: what goes, and what Snakemake makes again."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
+
+EVERYTHING = {"retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tables"}
+
+
+def make(project, *targets):
+    shutil.copy2(MAKEFILE, project.folder)
+    return subprocess.run(["make", *targets], cwd=project.folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("stage", "again"),
+    [
+        ("preprocess", {"preprocess_shard": 3}),
+        ("compile", {"compile_onnxruntime": 2}),
+        ("tabulate", {"tabulate": 1}),
+    ],
+)
+def test_a_stage_is_removed_and_made_again_only_where_asked_for(demo_sweep, stage, again):
+    done = make(demo_sweep, f"clean-{stage}")
+    assert done.returncode == 0, done.stderr
+    left = {path.name for path in (demo_sweep.folder / "results").iterdir()} - {"logs", "benchmarks"}
+    assert left == EVERYTHING - {"tables" if stage == "tabulate" else stage}
+    for place in ("logs", "benchmarks"):
+        assert not list((demo_sweep.folder / "results" / place).glob(f"{stage}*"))
+    assert demo_sweep.planned() == (again if stage == "tabulate" else {})
+    assert demo_sweep.planned(stage) == again
+
+
+def test_an_unknown_stage_removes_nothing(demo_sweep):
+    before = demo_sweep.contents("**/*")
+    done = make(demo_sweep, "clean-infr")
+    assert done.returncode != 0 and "error: no stage infr; one of retrieve export" in done.stderr
+    assert demo_sweep.contents("**/*") == before
