@@ -92,9 +92,10 @@ print(time.perf_counter() - start)
 """
 
 
-def whole_command(data_root: Path, save_dir: Path, workers: int) -> tuple[float, float]:
+def whole_command(data_root: Path, save_dir: Path, workers: int, more: Sequence[str] = ()) -> tuple[float, float]:
     """Run the command; return its seconds from start to end and the peak RSS in MB of its largest process."""
     command = [sys.executable, _COMMAND, "--data_root", data_root, "--save_dir", save_dir, "--workers", str(workers)]
+    command += more
     start = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stderr=log)

@@ -1,0 +1,61 @@
+"""What the benches of whole sweeps are made of: their images, their lines, whom they kill."""
+
+import csv
+import importlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from smlp import dataset, files, leftovers
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(BENCH)
+    return lambda name: importlib.import_module(name)
+
+
+def test_synthetic_images_all_differ_and_can_be_read(bench, tmp_path):
+    scale = bench("scale")
+    for _ in range(2):  # what stands there is left alone
+        scale.make_images(tmp_path, 450, 20)
+    entries = dataset.list_images(tmp_path)
+    assert len(entries) == 450
+    assert [sum(entry.label == label for entry in entries) for label in (0, 9, 10, 19)] == [23, 23, 22, 22]
+    contents = [(tmp_path / entry.image).read_bytes() for entry in entries]
+    assert len({files.hashlib.sha256(content).digest() for content in contents}) == 450
+    assert {Image.open(io.BytesIO(content)).convert("RGB").size for content in contents[:60]} == {(64, 48)}
+
+
+def test_overhead_as_a_share_of_imagenet(bench, monkeypatch):
+    scale = bench("scale")
+    monkeypatch.setattr(scale, "_rate_here", lambda: 10.0)
+    here, published = scale.share_of_imagenet(0.5)
+    assert here["jobs"] == published["jobs"] == 50 + 90 * 50 + 90 + 3 + 90 + 72 + 6 + 1
+    work_s = 90 * 50_000 / 10
+    assert here["share_percent"] == pytest.approx(100 * 0.5 * here["jobs"] / (work_s + 0.5 * here["jobs"]), abs=0.01)
+    assert published["share_percent"] > here["share_percent"]
+
+
+def test_a_kill_is_recorded_once(bench, tmp_path):
+    kills = bench("kills")
+    for number, result in ((0, "x"), (1, "identical"), (0, "identical")):
+        kills.append(tmp_path / "kills.csv", {"seed": 3, "kill": number, "where": "one machine", "result": result})
+    with open(tmp_path / "kills.csv", newline="") as stream:
+        assert [(row["kill"], row["result"]) for row in csv.DictReader(stream)] == [
+            ("1", "identical"),
+            ("0", "identical"),
+        ]
+
+
+def test_a_job_dies_with_all_that_it_has_started(bench):
+    processes = {
+        pid: leftovers.Process(pid, parent, "x")
+        for pid, parent in ((5, 1), (6, 5), (7, 6), (8, 1), (9, 5), (os.getpid(), 8))
+    }
+    assert bench("kills").with_descendants(5, processes) == [5, 6, 9, 7]
