@@ -1,7 +1,9 @@
 """AOTInductor on the CPU: a small sMLPNet, exported, compiled, opened and run; and everything that must be refused."""
 
 import json
+import shlex
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -67,6 +69,24 @@ def fp32(checkpoint, tmp_path_factory):
 
 def open_engine(path, threads=None, device=None):
     return backends.open_engine(path, backend=None, device=device, threads=threads)
+
+
+def test_torchs_libraries_may_lie_in_a_path_with_a_blank():
+    from torch._inductor.cpp_builder import BuildOptionsBase, CppBuilder
+
+    options = BuildOptionsBase(compiler="g++", libraries_dirs=["/an environment/lib", "/usr/lib"], libraries=["torch"])
+    with aotinductor._quoted_library_folders():
+        command = CppBuilder("x", "x.cpp", options).get_command_line()
+    assert {"-L/an environment/lib", "-L/usr/lib", "-ltorch"} <= set(shlex.split(command))
+    assert options.get_libraries_dirs() == ["/an environment/lib", "/usr/lib"]
+
+
+def test_scratch_files_in_a_path_with_a_blank_are_refused(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "a blank").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a blank"))
+    with pytest.raises(UserError, match="TMPDIR=.*a blank: torch's compiler needs a folder without blanks"):
+        compiled(checkpoint, tmp_path, "fp32")
+    assert not list(tmp_path.glob("*.pt2"))
 
 
 def refused(fp32, tmp_path, **changed):

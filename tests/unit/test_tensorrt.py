@@ -35,7 +35,8 @@ FLAGS = {
 }
 FOUND = {version: set(flags.split()) for version, flags in FLAGS.items()}
 
-STAND_IN = '''#!{python}
+STAND_IN = '''#!/bin/sh
+"exec" "{python}" "$0" "$@"
 """trtexec {version}, as far as flags, files and words go; ONNX Runtime computes."""
 import shutil, sys
 from pathlib import Path

@@ -17,6 +17,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -137,9 +138,28 @@ def _package(model: Any, images: Any, output: Path) -> None:
     # A cache of our own: torch names its working folder by the code alone, and two compilations of one model at
     # the same time, with other weights or another batch size, would write into the same one.
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch, fresh_cache(dir=scratch):
+        if shlex.quote(scratch) != scratch:
+            raise UserError(f"TMPDIR={tempfile.gettempdir()}: torch's compiler needs a folder without blanks or quotes")
         warnings.simplefilter("ignore")
         exported = torch.export.export(model, (images,))
-        torch._inductor.aoti_compile_and_package(exported, package_path=str(output), inductor_configs=config)
+        with _quoted_library_folders():
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(output), inductor_configs=config)
+
+
+@contextlib.contextmanager
+def _quoted_library_folders() -> Iterator[None]:
+    """torch 2.13 quotes the folders of includes in the compiler's command, but not those of libraries.
+
+    An environment in a path with a blank, which has torch's libraries, would end the linker with "cannot find".
+    """
+    from torch._inductor.cpp_builder import BuildOptionsBase
+
+    folders = BuildOptionsBase.get_libraries_dirs
+    BuildOptionsBase.get_libraries_dirs = lambda options: [shlex.quote(folder) for folder in folders(options)]
+    try:
+        yield
+    finally:
+        BuildOptionsBase.get_libraries_dirs = folders
 
 
 def _load(path: Path, device: Any) -> Any:
