@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ import pytest
 import yaml
 from cann import HERE, environment, make_cann_tree
 from test_emulator import Host
+
+from smlp import lock
 
 ROOT = HERE.parents[1]
 GUIDE = ROOT / "configs" / "imagenet-ascend310p.yaml"
@@ -105,6 +109,38 @@ def test_ini_reruns_what_it_changes(swept):
     counts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) == 2}
     assert counts["compile_ascend"] == "6" and counts["measure_engine"] == "6"
     assert not {"export_onnx", "preprocess_shard", "evaluate_reference"} & set(counts)
+
+
+def test_two_sweeps_at_once_share_no_device(swept, tmp_path):
+    """Both come to the one NPU while somebody else has it; from then on nobody is on it with another."""
+    folder, env = swept
+    env = {**env, "SMLP_LOCK_DIR": str(tmp_path)}
+    places, started = [tmp_path / "one", tmp_path / "another"], []
+    for place in places:
+        shutil.copytree(folder, place, symlinks=True)
+        for name in ("infer/small/ascend", "measure"):
+            shutil.rmtree(place / "results" / name)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as held:
+        patch.setenv("SMLP_LOCK_DIR", str(tmp_path))
+        held.enter_context(lock.hold("ascend:0", exclusive=True))
+        for place in places:
+            line = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "sweep.yaml"]
+            log = held.enter_context(open(place / "said.txt", "wb"))
+            started.append(subprocess.Popen(line, cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + 300
+        for place, sweep in zip(places, started):
+            while not any("waiting for device ascend:0" in p.read_text() for p in place.glob("results/logs/**/*.log")):
+                assert sweep.poll() is None and time.monotonic() < deadline, (place / "said.txt").read_text()
+                time.sleep(0.1)
+    assert [sweep.wait(900) for sweep in started] == [0, 0], "".join((p / "said.txt").read_text() for p in places)
+    uses = []
+    for place in places:
+        made = [*place.glob("results/infer/small/ascend/**/*_summary.json"), *place.glob("results/measure/**/bs*.json")]
+        facts = [json.loads(path.read_text())["smlp"] for path in made]
+        assert len(facts) == 2 * len(BATCH_SIZES) and {fact["device"] for fact in facts} == {"ascend:0"}
+        uses += [(fact["device_taken_at"], fact["device_released_at"], place.name) for fact in facts]
+    uses.sort()
+    assert all(end <= start for (_, end, _), (start, _, _) in zip(uses, uses[1:]))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["summary", "sumary of 0.0.1"])
