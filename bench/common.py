@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,17 @@ sys.path.append(str(REPOSITORY / "scripts"))
 from smlp import cli, files, provenance  # noqa: E402
 
 RESULTS = REPOSITORY / "bench" / "results"
+
+
+def copy_product(folder: Path) -> None:
+    """What a sweep needs of this project, but for its settings; what stands in `folder` already is overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("Snakefile", "envs", "profiles", "resources", "rules", "scripts"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
 
 
 def load_command(name: str) -> ModuleType:
@@ -48,6 +60,15 @@ def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Non
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def record(path: Path, row: Mapping[str, Any], key: Sequence[str]) -> None:
+    """Add a row to a CSV; one that has the same values in the columns `key` is replaced."""
+    rows: list[Mapping[str, Any]] = []
+    if path.exists():
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    write_csv(path, [*(old for old in rows if any(old[name] != str(row[name]) for name in key)), row])
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import os
 import random
 import select
@@ -34,7 +33,6 @@ import common
 from smlp import cli, leftovers
 from smlp.cli import UserError
 
-_PRODUCT = ("Snakefile", "envs", "profiles", "resources", "rules", "scripts")
 _SETTINGS = {
     "models": {"tiny": {"model_name": "test_resnet", "checkpoint": "demo"}},
     "dataset": {"name": "digits", "demo": {"train_images": 20, "val_images": 24}, "shards": 3},
@@ -49,6 +47,7 @@ _COMPARED += ("evaluate/**/*.csv", "tables/accuracy.*", "tables/flips.csv")
 # in the order in which a sweep makes them; tables/ is made by tabulate
 STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tables")
 _START_S = 2.0  # in which Snakemake plans, and the first command starts
+_KEY = ("seed", "kill", "where")
 VICTIMS = ("job", "snakemake and its jobs", "snakemake alone")
 
 
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if row["struck"]:  # else it came too late, or between two jobs
                 struck += 1
                 failed += row["result"] != "identical"
-                append(flags.output, {**row, **common.machine()})
+                common.record(flags.output, {**row, **common.machine()}, _KEY)
     return int(failed > 0)
 
 
@@ -93,13 +92,7 @@ class Sweep:
         if start:
             shutil.copytree(start, folder, symlinks=True)
         else:
-            folder.mkdir()
-            for name in _PRODUCT:
-                source = common.REPOSITORY / name
-                if source.is_dir():
-                    shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-                else:
-                    shutil.copy2(source, folder / name)
+            common.copy_product(folder)
             (folder / "config.yaml").write_text(yaml.safe_dump(_SETTINGS, sort_keys=False), encoding="utf-8")
         self.command = [sys.executable, "-m", "snakemake"]
         self.how = ["--profile", flags.profile] if flags.profile else ["--cores", str(flags.cores)]
@@ -241,17 +234,6 @@ def _result(moment_s, victim, struck, status, orphans, recovery, started, result
         "recovery_s": round(time.monotonic() - started, 1),
         "result": " ".join(result.split())[-400:],
     }
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a line to the CSV; one of the same kill is replaced."""
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = [old for old in csv.DictReader(stream)]
-    key = tuple(str(row[name]) for name in ("seed", "kill", "where"))
-    rows = [old for old in rows if tuple(old[name] for name in ("seed", "kill", "where")) != key]
-    common.write_csv(path, [*rows, row])
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

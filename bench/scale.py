@@ -19,7 +19,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,6 @@ import common
 from smlp import cli
 from smlp.cli import UserError
 
-_PRODUCT = ("Snakefile", "envs", "profiles", "resources", "rules", "scripts")
 _POOL = 200  # JPEGs that are encoded; each file is one of them with a comment of its own
 _SAMPLE_S = 0.2
 _NOTHING: dict[str, Any] = {"seconds": None, "peaks_mb": {}}
@@ -56,19 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = []
         for row in run(project, flags):
             rows.append({**row, **common.machine()})
-            record(flags.output, rows[-1])
+            common.record(flags.output, rows[-1], _KEY)
     common.show(f"{flags.images} images, {flags.shards} shards", [_main_columns(row) for row in rows])
     return 0
-
-
-def record(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the CSV; one of the same stage of the same sweep is replaced."""
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    key = tuple(str(row[name]) for name in _KEY)
-    common.write_csv(path, [*(old for old in rows if tuple(old[name] for name in _KEY) != key), row])
 
 
 def make_images(root: Path, images: int, classes: int) -> None:
@@ -103,13 +91,7 @@ def make_project(project: Path, images: Path, flags: argparse.Namespace) -> None
 
     from smlp import models
 
-    project.mkdir(parents=True, exist_ok=True)
-    for name in _PRODUCT:
-        source = common.REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, project / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, project / name)
+    common.copy_product(project)
     # of an ONNX file the run in ONNX Runtime is the reference: one pass over the images
     start = {"checkpoint": "tiny.pth"} if "pytorch" in flags.targets else {"onnx": "tiny.onnx"}
     if not (project / next(iter(start.values()))).exists():

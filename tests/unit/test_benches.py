@@ -42,14 +42,16 @@ def test_overhead_as_a_share_of_imagenet(bench, monkeypatch):
     assert published["share_percent"] > here["share_percent"]
 
 
-def test_a_kill_is_recorded_once(bench, tmp_path):
-    kills = bench("kills")
-    for number, result in ((0, "x"), (1, "identical"), (0, "identical")):
-        kills.append(tmp_path / "kills.csv", {"seed": 3, "kill": number, "where": "one machine", "result": result})
+def test_a_row_is_recorded_once(bench, tmp_path):
+    common = bench("common")
+    for kill, where, result in ((0, "here", "x"), (1, "here", "y"), (0, "there", "z"), (0, "here", "identical")):
+        row = {"kill": kill, "where": where, "result": result}
+        common.record(tmp_path / "kills.csv", row, ("kill", "where"))
     with open(tmp_path / "kills.csv", newline="") as stream:
-        assert [(row["kill"], row["result"]) for row in csv.DictReader(stream)] == [
-            ("1", "identical"),
-            ("0", "identical"),
+        assert [(row["kill"], row["where"], row["result"]) for row in csv.DictReader(stream)] == [
+            ("1", "here", "y"),
+            ("0", "there", "z"),
+            ("0", "here", "identical"),
         ]
 
 
