@@ -6,6 +6,7 @@ import copy
 import difflib
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,16 @@ def fusible(model: dict[str, Any]) -> bool:
 
 
 def use_this_interpreter() -> None:
-    """Let jobs find, as `python`, the interpreter that runs Snakemake, be its environment activated or not."""
+    """Let jobs find, as `python`, the interpreter that runs Snakemake, be its environment activated or not.
+
+    Jobs of a cluster begin with that interpreter's path, which Snakemake does not quote.
+    """
+    from snakemake_interface_executor_plugins.executors.real import RealExecutor
+
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command, plain = RealExecutor.format_job_exec, f"{sys.executable} -m snakemake"
+    quoted = f"{shlex.quote(sys.executable)} -m snakemake"
+    RealExecutor.format_job_exec = lambda executor, job: command(executor, job).replace(plain, quoted)
 
 
 def use_store(settings: dict[str, Any]) -> None:

@@ -46,8 +46,9 @@ class Project:
         self.temporary = folder.with_name(folder.name + " tmp")
         self.temporary.mkdir()
         self.held = None
-        # how Snakemake is started, and told where to run jobs
+        # how Snakemake is started, by which interpreter, and told where to run jobs
         self.prefix = ()
+        self.python = sys.executable
         self.where = ("--cores", "2")
         own = dict.fromkeys(("TMPDIR", "SMLP_LOCK_DIR"), str(self.temporary))
         self.environment = {**os.environ, **own, "PYTHONPATH": str(INTERPRETER)}
@@ -64,7 +65,7 @@ class Project:
     def snakemake(self, *flags, cwd=None, prefix=()):
         """Run Snakemake to its end; its stdout and stderr come together, as on a terminal."""
         return subprocess.run(
-            [*self.prefix, *prefix, sys.executable, "-m", "snakemake", *flags],
+            [*self.prefix, *prefix, self.python, "-m", "snakemake", *flags],
             cwd=cwd or self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -143,7 +144,7 @@ class Held:
         reached = os.open(self.pipes / "reached", os.O_RDONLY | os.O_NONBLOCK)
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                [*project.prefix, sys.executable, "-m", "snakemake", *project.where, *targets],
+                [*project.prefix, project.python, "-m", "snakemake", *project.where, *targets],
                 cwd=project.folder,
                 env={**project.environment, **environment},
                 stdin=subprocess.DEVNULL,

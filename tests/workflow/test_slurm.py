@@ -31,6 +31,8 @@ class Slurm:
         self.daemons = subprocess.Popen(
             [SLURM, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
         )
+        self.python = folder / "an environment" / "bin" / "python"  # in a path with a blank
+        self.python.parents[1].symlink_to(sys.prefix)
         state, _, detail = self.daemons.stdout.readline().strip().partition(" ")
         if state == "absent":
             pytest.skip(f"no Slurm to run sweeps on: {detail}")
@@ -58,6 +60,7 @@ class Slurm:
         project.prefix = tuple(word.replace("--wd=.", f"--wd={project.folder}") for word in self.prefix)
         project.environment.update(self.environment, NO_WAITS="")
         project.where = (*WHERE, *FLAGS)
+        project.python = str(self.python)
         return project
 
     def jobs(self, project):
