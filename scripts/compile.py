@@ -13,10 +13,12 @@ error: an empty file takes its place, and the sidecar says why; infer and measur
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-from smlp import backends, cli, files, provenance
+from smlp import backends, cli, files, lock, provenance
 from smlp.backends import EngineFailure
 from smlp.cli import UserError
 
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@lock.hold("cpu", exclusive=False)
 def compile_engine(
     backend_name: str, precision: str, batch_size: int, source: Path, output: Path, options: dict[str, str]
 ) -> None:
@@ -62,7 +65,7 @@ def compile_engine(
     if not source.exists():
         raise UserError(f"{source}: no such file to compile; make it with scripts/export.py or scripts/retrieve.py")
     with files.whole_file(output) as partial:
-        with backends.memory_named(f"{output}: batch {batch_size}"):
+        with _device(backend, options), backends.memory_named(f"{output}: batch {batch_size}"):
             facts = backend.compile_engine(source, partial, precision=precision, batch_size=batch_size, options=options)
         if facts["batch"] != batch_size:
             raise UserError(
@@ -78,6 +81,12 @@ def compile_engine(
             sha256=files.digest(partial),
         )
         files.write_json(files.sidecar_path(partial), sidecar)
+
+
+def _device(backend: ModuleType, options: dict[str, str]) -> contextlib.AbstractContextManager:
+    """Hold the device that a compiler tries its kernels on: CUDA's do, while atc needs no NPU."""
+    kind, _, index = options.get("device", backend.DEVICE).partition(":")
+    return lock.hold(f"cuda:{index or 0}", exclusive=True) if kind == "cuda" else contextlib.nullcontext()
 
 
 def _options(pairs: Sequence[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smlp import arrays, cli, files, provenance, statistics
+from smlp import arrays, cli, files, lock, provenance, statistics
 from smlp.cli import UserError
 
 # What else lies in a result folder: Snakemake's mark on folders, and ais_bench's summaries.
@@ -66,7 +66,13 @@ class Prediction(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = _parse(argv)
+    evaluate(_parse(argv))
+    return 0
+
+
+@lock.hold("cpu", exclusive=False)
+def evaluate(flags: argparse.Namespace) -> None:
+    """Everything that the flags ask for."""
     failure = find_failure(flags.infer_result_dir)
     if failure and not (flags.json and flags.reference):
         raise UserError(f"there are no results to score: {failure['failed']}")
@@ -74,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"no results to score: {failure['failed']}")
         about = {**failure["smlp"], "model": flags.model_label or failure["smlp"]["model"]}
         files.write_json(flags.json, {"failed": failure["failed"], "smlp": about})
-        return 0
+        return
     bins = read_manifests(flags.labels)
     results = find_results(flags.infer_result_dir, bins)
     given = {name: getattr(flags, name) for name in ("model_label", "backend", "precision", "device", "num_classes")}
@@ -97,7 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{changes['verdict']}: {changes['drop_points']:+.3f} points lost against {flags.reference}, 95% interval "
             f"{changes['drop_low_points']:+.3f} to {changes['drop_high_points']:+.3f}, margin {flags.margin_points:g}"
         )
-    return 0
 
 
 def find_failure(folders: Iterable[Path]) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from smlp import cli, files, provenance
+from smlp import cli, files, lock, provenance
 from smlp.cli import UserError
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@lock.hold("cpu", exclusive=False)
 def export(
     model_name: str,
     pth_path: Path,
@@ -132,6 +133,7 @@ def export(
     }
 
 
+@lock.hold("cpu", exclusive=False)
 def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -> dict[str, Any]:
     """Check a ready-made ONNX file, give its input and output our names, write it to `onnx_path`.
 

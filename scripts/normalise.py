@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smlp import cli, files, pixels, provenance, transform
+from smlp import cli, files, lock, pixels, provenance, transform
 from smlp.cli import UserError
 
 PACKAGES = ("onnx", "onnxruntime", "numpy")
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@lock.hold("cpu", exclusive=False)
 def normalise(source: Path, output: Path, facts: transform.Transform, tolerance: float) -> dict[str, float]:
     """Write `source` with the normalisation in it to `output`; return the largest difference at each batch size.
 

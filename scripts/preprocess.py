@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import features
 
-from smlp import arrays, cli, dataset, files, pixels, provenance
+from smlp import arrays, cli, dataset, files, lock, pixels, provenance
 from smlp import transform as transforms
 
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
@@ -61,6 +61,7 @@ class Outcome(NamedTuple):
     reason: str | None
 
 
+@lock.hold("cpu", exclusive=False)
 def preprocess(
     entries: Sequence[dataset.Entry],
     data_root: Path,

@@ -27,7 +27,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smlp import cli, files
+from smlp import cli, files, lock
 from smlp.cli import UserError
 from smlp.decision import DECISION_COLUMNS, make_decision, make_decision_table
 from smlp.plots import plot_latency, plot_throughput, render
@@ -57,7 +57,13 @@ _PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published.csv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = _parse(argv)
+    tabulate(_parse(argv))
+    return 0
+
+
+@lock.hold("cpu", exclusive=False)
+def tabulate(flags: argparse.Namespace) -> None:
+    """Everything that the flags ask for."""
     if not flags.accuracy + flags.throughput:
         raise UserError(
             "nothing to tabulate; name files of evaluate.py with --accuracy, of measure.py with --throughput"
@@ -109,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.print:
         sys.stdout.reconfigure(errors="replace")  # a terminal without → is no reason to fail
         print(contents["accuracy.md"], contents["throughput.md"], sep="\n", end="")
-    return 0
 
 
 def _pair(text: str) -> tuple[str, str]:

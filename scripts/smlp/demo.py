@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import checkpoint, dataset, files, transform
+from . import checkpoint, dataset, files, lock, transform
 from .cli import UserError, say
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _KIND_PERIOD = 23
 _KINDS = {2: "L", 5: "CMYK", 11: "PNG", 17: "L"}
 
 
+@lock.hold("cpu", exclusive=False)
 def make_dataset(root: str | Path, train_images: int, val_images: int, seed: int) -> None:
     """Write `root`/{train,val}/<class>/<split>_<index>.JPEG, whole or not at all.
 
@@ -123,6 +124,7 @@ def _save(image: Image.Image, path: Path, kind: str) -> None:
         image.convert(kind).save(path, "JPEG", quality=_JPEG_QUALITY)
 
 
+@lock.hold("cpu", exclusive=False)
 def make_checkpoint(model_name: str, dataset_root: str | Path, path: str | Path, seed: int) -> None:
     """Write a training checkpoint {"model", "args", "epoch"} of `model_name` that classifies the demo dataset.
 

@@ -47,8 +47,9 @@ def physical(device: str) -> str:
 
 @contextlib.contextmanager
 def hold(*devices: str, exclusive: bool) -> Iterator[str]:
-    """Hold one of `devices` of this host, alone or with others who share it; yields which.
+    """Hold one of `devices` of this host, alone or with others who share it; yields which. Also a decorator.
 
+    Whatever makes the processors work shares "cpu", so that nothing of ours runs beside a measurement on it.
     Waits for the first that gets free, and says for whom. Raises UserError where a lock cannot be opened.
     """
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH

@@ -95,6 +95,17 @@ def test_who_waits_says_for_whom_and_not_for_the_dead(folder):
     assert said.startswith(f"waiting for device cpu, used by {own_line()} since ") and "gone" not in said
 
 
+def test_a_compiler_that_tries_its_kernels_on_a_gpu_waits_for_it(folder):
+    (folder / "x.pth").touch()
+    command = [sys.executable, f"{SCRIPTS}/compile.py", "--backend", "aotinductor", "--option", "device=cuda"]
+    command += ["--batch_size", "1", "--pth_path", folder / "x.pth", "--output", folder / "x.pt2"]
+    with lock.hold("cuda:0", exclusive=True):
+        waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        said = waiting.stderr.readline()
+    assert waiting.communicate(timeout=120)[1].startswith("error: ") and waiting.returncode == 1
+    assert said.startswith(f"waiting for device cuda:0, used by {own_line()} since ")
+
+
 def test_a_lock_is_released_on_an_error(folder, capsys):
     with pytest.raises(ZeroDivisionError), lock.hold("cpu", exclusive=True):
         raise ZeroDivisionError
