@@ -49,8 +49,8 @@ rule export_uint8:
         "../envs/pytorch.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),
+        runtime=growing(30),
     params:
         transform=lambda wildcards: config["models"][wildcards.model]["transform"],
         tolerance=config["export"]["tolerance"],

@@ -66,8 +66,8 @@ rule preprocess_calibration:
         "../envs/pytorch.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         flags=calibration_flags(),
         code=code_digest("preprocess"),
