@@ -3,12 +3,18 @@
 Each kill gets a copy of the undisturbed sweep from which everything from a random stage on is removed (the first stage:
 all of it). At a random moment of the time that the rest took when it was not disturbed, one of three victims dies: a
 job with all its processes, Snakemake with everything that it has started, or Snakemake alone, so that its jobs run on
-as orphans. Then `snakemake --unlock` (where Snakemake died) and the same command again; bins, manifests, ONNX files,
-outputs, predictions and accuracy tables must equal those of the undisturbed sweep, nothing half-written may be left,
-and a further run must have nothing to do. One line a kill is appended to the CSV as soon as it is known.
+as orphans. Then, where Snakemake died, what is still in a cluster's queue is cancelled, and `snakemake --unlock`; and
+the same command again. Bins, manifests, ONNX files, outputs, predictions and accuracy tables must equal those of the
+undisturbed sweep, nothing half-written may be left, and a further run must have nothing to do. One line a kill is
+appended to the CSV as soon as it is known.
 
     python bench/kills.py --seed 0 --kills 20
     python bench/kills.py --seed 0 --kills 20 --profile profiles/slurm     # on a cluster: jobs die there, too
+
+The second one needs nodes whose processes are seen here; the tests' own Slurm is such a cluster:
+
+    tests/workflow/slurm.sh /tmp/slurm .venv/bin/python bench/kills.py --profile profiles/slurm \\
+        --snakemake_flag=--default-resources --snakemake_flag=slurm_partition=both
 """
 
 from __future__ import annotations
@@ -59,15 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = Sweep(Path(scratch) / "undisturbed", flags)
         started = time.monotonic()
         sweep.start().wait()
-        cli.say(f"undisturbed: {time.monotonic() - started:.1f} s")
+        undisturbed_s = time.monotonic() - started
+        cli.say(f"undisturbed: {undisturbed_s:.1f} s")
         if "100%" not in sweep.output():
             raise UserError(f"the undisturbed sweep failed:\n{sweep.output()[-3000:]}")
         expected = sweep.contents()
+        pace = (undisturbed_s - _START_S) / sweep.seconds(STAGES)  # jobs run side by side, or wait in a queue
         begun = time.monotonic()
         struck = number = 0
         while struck < flags.kills and time.monotonic() - begun < flags.at_most_s:
             stage, victim = draw.choice(STAGES), draw.choice(VICTIMS)
-            moment_s = draw.uniform(0.5, _START_S + 0.8 * sweep.seconds(STAGES[STAGES.index(stage) :]))
+            moment_s = draw.uniform(0.5, _START_S + 0.8 * pace * sweep.seconds(STAGES[STAGES.index(stage) :]))
             row = {"seed": flags.seed, "kill": number, "where": flags.profile or "one machine", "from_stage": stage}
             copy = sweep.copy(Path(scratch) / f"kill {number}", stage)
             row.update(one_kill(copy, moment_s, victim, draw, expected))
@@ -94,6 +102,7 @@ class Sweep:
         else:
             common.copy_product(folder)
             (folder / "config.yaml").write_text(yaml.safe_dump(_SETTINGS, sort_keys=False), encoding="utf-8")
+        self.on_cluster = bool(flags.profile)
         self.command = [sys.executable, "-m", "snakemake"]
         self.how = ["--profile", flags.profile] if flags.profile else ["--cores", str(flags.cores)]
         self.how += flags.snakemake_flag
@@ -142,6 +151,12 @@ class Sweep:
     def processes(self) -> dict[int, leftovers.Process]:
         """Living processes that work in the folder."""
         return leftovers.processes(self.folder)
+
+
+def documented_cancelling() -> str:
+    """README.md's line that cancels what a killed Snakemake left in a cluster's queue."""
+    lines = (common.REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.startswith("squeue --me "))
 
 
 def with_descendants(root: int, processes: dict[int, leftovers.Process]) -> list[int]:
@@ -200,6 +215,9 @@ def one_kill(
     if not struck:
         return _result(moment_s, victim, struck, status, orphans, recovery, started, "not killed")
     if "snakemake" in victim:
+        if sweep.on_cluster:
+            recovery.append("squeue … | scancel")
+            subprocess.run(["bash", "-c", documented_cancelling()], cwd=sweep.folder, check=True)
         recovery.append("snakemake --unlock")
         if sweep.start("--unlock").wait():
             return _result(

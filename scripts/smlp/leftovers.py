@@ -53,9 +53,12 @@ def runs(found: Mapping[int, Process]) -> list[Process]:
 
 
 def jobs(found: Mapping[int, Process]) -> dict[Process, str]:
-    """The first process of every job of a sweep among the processes -> the name of its command, such as infer."""
+    """The first process of every job of a sweep among the processes -> the name of its command, such as infer.
+
+    share.py, which runs another command, stands before that one.
+    """
     return {
-        process: re.search(r"scripts/(\w+)\.py", process.command)[1]
+        process: re.findall(r"scripts/(\w+)\.py", process.command)[-1]
         for process in found.values()
         if _is_job(process) and not (process.parent in found and _is_job(found[process.parent]))
     }

@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,7 @@ def test_a_job_dies_with_all_that_it_has_started(bench):
         for pid, parent in ((5, 1), (6, 5), (7, 6), (8, 1), (9, 5), (os.getpid(), 8))
     }
     assert bench("kills").with_descendants(5, processes) == [5, 6, 9, 7]
+
+
+def test_a_clusters_queue_is_emptied_as_the_readme_says(bench):
+    assert re.fullmatch(r"squeue --me .*\| grep -F .*\| xargs -r scancel +#.*", bench("kills").documented_cancelling())

@@ -16,10 +16,10 @@ _WAIT = "import sys\nprint('here', flush=True)\nsys.stdin.read()\n"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A sweep's folder, with two commands that wait."""
+    """A sweep's folder, with commands that wait."""
     folder = tmp_path / "a sweep"
     (folder / "scripts").mkdir(parents=True)
-    for name in ("infer", "measure"):
+    for name in ("infer", "measure", "share"):
         (folder / "scripts" / f"{name}.py").write_text(_WAIT)
     return folder
 
@@ -48,6 +48,11 @@ def start(folder):
 
 def found_orphans(folder):
     return sorted(leftovers.orphans(leftovers.processes(folder)).values())
+
+
+def test_a_job_has_the_name_of_the_command_that_it_is_for(folder, start):
+    start("bash", "-c", f"'{sys.executable}' scripts/share.py --key x -- python scripts/compile.py; true")
+    assert found_orphans(folder) == ["compile"]
 
 
 def test_a_job_whose_snakemake_is_gone_is_an_orphan(folder, start):

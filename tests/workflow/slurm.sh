@@ -1,7 +1,7 @@
 #!/bin/bash
-# A Slurm of two nodes, both of them this machine, for as long as stdin stays open:
+# A Slurm of two nodes, both of them this machine, for as long as stdin stays open, or while a command runs in it:
 #
-#   slurm.sh FOLDER
+#   slurm.sh FOLDER [COMMAND …]
 #
 # FOLDER: absolute and without blanks, to be made or empty, in folders that everybody may enter. Says on stdout
 # "ready" when jobs can be submitted, or "absent <why>". With SLURM_CONF=FOLDER/etc/slurm.conf, and FOLDER/bin first on
@@ -138,4 +138,9 @@ until [ "$(timeout 5 sinfo -h -N -p both -o %t 2>/dev/null | grep -cE '^(idle|mi
     sleep 0.2
 done
 echo "ready ${SLURM_TEST_INSIDE:-}"
-cat > /dev/null
+shift
+if [ $# = 0 ]; then
+    cat > /dev/null
+else
+    PATH=$folder/bin:$PATH "$@"
+fi
