@@ -35,18 +35,20 @@ import numpy as np
 
 from smlp import backends, cli, dataset, files
 
-CPU_ENGINES = [
-    ("onnxruntime", "fp32", "reference"),
-    ("onnxruntime", "fp32", "fused"),
-    ("onnxruntime", "int8", "fused"),
-    ("openvino", "fp32", "fused"),
-    ("openvino", "bf16", "reference"),
-    ("openvino", "bf16", "fused"),
-    ("openvino", "int8", "fused"),
-    ("aotinductor", "fp32", "fused"),
-    ("aotinductor", "bf16", "fused"),
-]
-CUDA_ENGINES = [("aotinductor", precision, "fused") for precision in ("fp32", "fp16", "bf16")]
+# each with both graphs
+ENGINES = {
+    "cpu": [
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+        ("openvino", "int8"),
+        ("aotinductor", "fp32"),
+        ("aotinductor", "bf16"),
+    ],
+    "cuda": [("aotinductor", "fp32"), ("aotinductor", "fp16"), ("aotinductor", "bf16")],
+}
+GRAPHS = ("reference", "fused")
 TOLERANCE = 0.03
 BASE, OWN = "ONNX Runtime, default", "ours: "
 
@@ -176,7 +178,7 @@ class Work:
         files.write_json(files.sidecar_path(self.checkpoint), {"model_name": model_name})
         export = common.load_command("export")
         self.images = export.photographs(model_name)
-        self.graphs = {name: folder / f"{name}.onnx" for name in ("reference", "fused")}
+        self.graphs = {name: folder / f"{name}.onnx" for name in GRAPHS}
         for name, path in self.graphs.items():
             facts = export.export(model_name, self.checkpoint, path, 11, None, self.images, 1e-3, fused=name == "fused")
             self.macs = facts["macs"]
@@ -201,7 +203,7 @@ class Running:
 
     def __enter__(self) -> list[Contender]:
         found = [*self._rivals()]
-        for backend, precision, graph in CPU_ENGINES if self.work.device == "cpu" else CUDA_ENGINES:
+        for (backend, precision), graph in itertools.product(ENGINES[self.work.device], GRAPHS):
             found += self._ours(backend, precision, graph)
         return found
 
