@@ -120,7 +120,14 @@ def test_threads_are_set_and_said(fp32, images, expected):
         torch.set_num_threads(before)
 
 
-def test_bf16_is_near_and_not_equal(checkpoint, tmp_path, images, expected):
+def test_bf16_on_a_cpu_without_it_is_a_failure_that_says_so(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(aotinductor, "_has_bf16", lambda: False)
+    with pytest.raises(EngineFailure, match=r"precision bf16: this CPU \(.+\) has no bf16; use fp32"):
+        compiled(checkpoint, tmp_path, "bf16")
+
+
+def test_bf16_is_near_and_not_equal(checkpoint, tmp_path, images, expected, monkeypatch):
+    monkeypatch.setattr(aotinductor, "_has_bf16", lambda: True)  # slow where there is none, and right
     path = compiled(checkpoint, tmp_path, "bf16")
     with open_engine(path)[2] as engine:
         assert engine.inputs[0].dtype == engine.outputs[0].dtype == np.float32

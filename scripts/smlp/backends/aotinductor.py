@@ -70,6 +70,8 @@ def compile_engine(
     device = _device(options.get("device", DEVICE))
     if precision == "fp16" and device.type == "cpu":
         raise UserError("backend 'aotinductor' has fp16 on CUDA devices only; choose bf16 or fp32 for the cpu")
+    if precision == "bf16" and device.type == "cpu" and not _has_bf16():
+        raise EngineFailure(f"precision bf16: this CPU ({provenance.cpu_model()}) has no bf16; use fp32")
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
         raise UserError(
@@ -95,6 +97,13 @@ def _device(name: str) -> Any:
     import torch
 
     return torch.device("cpu") if name == "cpu" else cuda.device(name, "aotinductor")
+
+
+def _has_bf16() -> bool:
+    """Whether this CPU's kernels have bf16; without, torch multiplies number by number, ten times slower than fp32."""
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _model(source: Path, graph: str | None, stencil: bool) -> tuple[Any, str, tuple[int, ...]]:
