@@ -17,6 +17,7 @@ from typing import Any
 
 from . import files
 
+_VECTORS = ("sse", "ssse", "fma", "f16c", "avx", "amx", "asimd", "sve", "i8mm", "bf16")
 _STARTED = time.time()
 # The load before this process added its own: a busy machine explains a slow figure.
 _LOAD_AT_START = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
@@ -42,6 +43,16 @@ def cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """The processor's vector instructions as /proc/cpuinfo names them; virtual machines hide which model it is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    words = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return sorted(word for word in words if word.startswith(_VECTORS))
 
 
 def now() -> str:

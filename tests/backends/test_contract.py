@@ -472,6 +472,31 @@ def test_an_engine_that_was_optimised_for_another_cpu(engine_path, tmp_path):
         opened(copy, None)
 
 
+def test_an_engine_that_was_optimised_for_other_instructions(engine_path, monkeypatch):
+    """Virtual machines of one provider all have processors of one name."""
+    path = engine_path("onnxruntime", "fp32", 1)
+    made_for = json.loads(path.with_suffix(".json").read_text())["cpu_features"]
+    monkeypatch.setattr(provenance, "cpu_features", lambda: [*made_for, "avx1024"])
+    with pytest.raises(UserError, match=r"with other instructions \(avx1024 only in one of .* compile it again here"):
+        opened(path, None)
+
+
+@pytest.mark.parametrize(
+    ("features", "saturates"),
+    [
+        (["avx2"], True),
+        (["avx2", "avx512f"], True),
+        (["avx2", "avx_vnni"], False),
+        (["avx512_vnni", "avx2"], False),
+        (["amx_int8", "avx2"], False),
+        (["asimddp"], False),
+    ],
+)
+def test_int8_weights_have_seven_bits_where_products_would_saturate(features, saturates, monkeypatch):
+    monkeypatch.setattr(provenance, "cpu_features", lambda: features)
+    assert MODULES["onnxruntime"]._saturates() is saturates
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_onnxruntime_starts_the_threads_it_is_told(threads, engine_path):
     def running():

@@ -2,7 +2,8 @@
 
 int8 (CPU) is static quantisation in QDQ form, per channel, of convolutions and matrix products: 8-bit activations,
 ranges from calibration images. Depthwise convolutions stay as they are (they gain nothing and lose most), and so does
-the classifier. Options: device=cpu or cuda; calibration=<folder of bins>, for int8.
+the classifier. Weights have 8 bits, or 7 on x86 without VNNI, where sums of 8-bit products saturate.
+Options: device=cpu or cuda; calibration=<folder of bins>, for int8.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ def compile_engine(
         "batch": graph.batch(optimised),
         "node_counts": graph.node_counts(optimised),
         "device": kind,
-        "cpu_model": provenance.cpu_model(),
+        **made_for(options),
         **facts,
     }
 
 
 def made_for(options: dict[str, str]) -> dict[str, Any]:
     """The processor, whose kernels and memory layouts the graph states."""
-    return {"cpu_model": provenance.cpu_model()}
+    return {"cpu_model": provenance.cpu_model(), "cpu_features": provenance.cpu_features()}
 
 
 def _quantise(model: Any, folder: Path) -> Any:
@@ -117,10 +118,17 @@ def _quantise(model: Any, folder: Path) -> Any:
             op_types_to_quantize=_QUANTISED,
             nodes_to_exclude=depthwise,
             per_channel=True,
+            reduce_range=_saturates(),
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
         return onnx.load(path)
+
+
+def _saturates() -> bool:
+    """Whether int8 products on this processor lose what passes 16 bits: on x86 without VNNI. 7-bit weights do not."""
+    features = provenance.cpu_features()
+    return "avx2" in features and not any("vnni" in name or name == "amx_int8" for name in features)
 
 
 def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
@@ -154,6 +162,12 @@ class _Session(Engine):
         if made_for != provenance.cpu_model():
             raise UserError(
                 f"{path}: was optimised for {made_for!r} and this is {provenance.cpu_model()!r}; compile it again here"
+            )
+        here = set(provenance.cpu_features())
+        if other := set(facts.get("cpu_features", here)) ^ here:
+            raise UserError(
+                f"{path}: was optimised for a processor with other instructions ({', '.join(sorted(other))} only in "
+                "one of the two); compile it again here"
             )
         self._path, self._threads = path, threads
         self._optimised = "cpu_model" in facts

@@ -75,7 +75,7 @@ def compile_engine(
 
 def made_for(options: dict[str, str]) -> dict[str, Any]:
     """The processor: it decides whether int8 leaves the rest to bf16."""
-    return {"cpu_model": provenance.cpu_model()}
+    return {"cpu_model": provenance.cpu_model(), "cpu_features": provenance.cpu_features()}
 
 
 def _quantise(model: Any, images: list[np.ndarray]) -> Any:
