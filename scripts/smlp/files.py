@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,24 +95,24 @@ def _scratch_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(stale, ignore_errors=True)
             finally:
                 os.close(lock)
-    scratch, lock = _locked_folder(path)
+    scratch = lock = None
     try:
+        while lock is None:
+            # named before it is made: a Ctrl-C in between must find what to remove
+            scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+            scratch.mkdir(0o700)
+            # before it is locked, another run may take it for a dead one's and remove it: then make another
+            with contextlib.suppress(FileNotFoundError):
+                lock = os.open(scratch, os.O_RDONLY)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not scratch.exists():
+                    os.close(lock)
+                    lock = None
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.close(lock)
-
-
-def _locked_folder(path: Path) -> tuple[Path, int]:
-    """A new scratch folder for `path` and the descriptor that holds its lock."""
-    while True:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
-        # before it is locked, another run may take it for a dead one's and remove it: then make another
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(scratch, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if scratch.exists():
-                return scratch, lock
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if lock is not None:
             os.close(lock)
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +109,44 @@ def test_nothing_of_a_failed_folder_remains(tmp_path):
         (partial / "1.txt").write_text("half")
         raise RuntimeError
     assert tree(tmp_path) == {"results": None, "results/1.txt": b"old"}
+
+
+class Interrupt:
+    """Ctrl-C at one of the moments that `files` goes through until the block begins."""
+
+    def __init__(self, moment):
+        self.left = moment
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("kind", ["whole_file", "whole_folder"])
+def test_ctrl_c_at_any_moment_before_the_block(tmp_path, kind):
+    begun = False
+    moment = 0
+    while not begun:
+        try:
+            sys.settrace(Interrupt(moment))
+            with getattr(files, kind)(tmp_path / "new", *([OWN] if kind == "whole_folder" else [])):
+                sys.settrace(None)
+                begun = True
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert tree(tmp_path) == {}, moment
+        moment += 1
+    assert moment > 50
 
 
 def test_a_folder_with_foreign_files_is_left_alone(tmp_path):
@@ -224,22 +261,23 @@ def test_what_belongs_to_other_names_is_left_alone(tmp_path):
 @pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
 def test_scratch_that_another_run_takes_for_a_dead_ones(tmp_path, monkeypatch, moment):
     made = []
-    mkdtemp, flock = tempfile.mkdtemp, fcntl.flock
+    mkdir, flock = Path.mkdir, fcntl.flock
 
     def clean_up(when):
         if when == moment and len(made) == 1:
             shutil.rmtree(made[0])
 
-    def make(**arguments):
-        made.append(mkdtemp(**arguments))
-        clean_up("before it is opened")
-        return made[-1]
+    def make(path, *arguments, **options):
+        mkdir(path, *arguments, **options)
+        if path.suffix == ".partial":
+            made.append(path)
+            clean_up("before it is opened")
 
     def lock(descriptor, kind):
         clean_up("before it is locked")
         flock(descriptor, kind)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", make)
+    monkeypatch.setattr(Path, "mkdir", make)
     monkeypatch.setattr(fcntl, "flock", lock)
     files.write_text(tmp_path / "a.txt", "mine")
     assert len(made) == 2
