@@ -5,8 +5,9 @@ ours, each with a bare loop of the same runtime on the same file, which it must 
 it is eager PyTorch and torch.compile(mode="max-autotune") in fp32, fp16 and bf16 beside AOTInductor.
 
 All take turns, a block of runs each, so that a busy machine slows all alike; the median latency of all blocks counts.
-An engine and its bare loop share their blocks, a run each in turn. That costs ONNX Runtime part of its speed, whose
-threads spin a while after a run, in both sessions: its rows are below what it does alone.
+An engine and its bare loop share their blocks, a run each in turn, and are compared pair by pair: what the machine does
+meanwhile hits both. That costs ONNX Runtime part of its speed, whose threads spin a while after a run, in both
+sessions: its rows are below what it does alone.
 The ceiling is the rate of one large matrix product in the row's precision; `of_ceiling` is a row's multiply-adds
 (counted in the exported graph, two operations each) in one second as a fraction of it.
 
@@ -50,6 +51,7 @@ ENGINES = {
 }
 GRAPHS = ("reference", "fused")
 TOLERANCE = 0.03
+BLOCK_RUNS_MIN = 3
 BASE, OWN = "ONNX Runtime, default", "ours: "
 
 
@@ -80,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rates = {name: 1000 * batch_size / statistics.median(times) for name, times in latencies_ms.items()}
             for contender in contenders:
                 rate, top = rates[contender.name], ceilings[contender.precision]
-                bare = rates.get(_bare(contender))
+                own_ms, bare_ms = latencies_ms[contender.name], latencies_ms.get(_bare(contender))
+                pairs = [bare / own for own, bare in zip(own_ms, bare_ms, strict=True)] if bare_ms else None
                 rows.append(
                     {
                         "batch": batch_size,
@@ -89,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "images_per_s": round(rate, 2),
                         "to_eager": round(rate / rates[f"eager PyTorch {_eager_precision(contender, flags)}"], 3),
                         "to_onnxruntime": round(rate / rates[BASE], 3) if BASE in rates else None,
-                        "bare_loop_images_per_s": round(bare, 2) if bare else None,
-                        "to_bare_loop": round(rate / bare, 4) if bare else None,
+                        "bare_loop_images_per_s": round(rates[_bare(contender)], 2) if pairs else None,
+                        "to_bare_loop": round(statistics.median(pairs), 4) if pairs else None,
                         "of_ceiling": round(rate * 2 * work.macs / top, 3) if top else None,
-                        "runs": len(latencies_ms[contender.name]),
+                        "runs": len(own_ms),
                     }
                 )
             common.show(f"batch {batch_size}", [row for row in rows if row["batch"] == batch_size])
@@ -112,7 +115,10 @@ def _eager_precision(contender: Contender, flags: argparse.Namespace) -> str:
 def take_turns(
     contenders: Sequence[Contender], images: np.ndarray, rounds: int, block_s: float
 ) -> dict[str, list[float]]:
-    """Latencies in ms by name: `rounds` blocks of `block_s` seconds each, the first run of a block left out."""
+    """Latencies in ms by name: `rounds` blocks of `block_s` seconds each, the first run of a block left out.
+
+    Those of an engine and of its bare loop stand in the same order, so that they can be compared pair by pair.
+    """
     latencies_ms: dict[str, list[float]] = collections.defaultdict(list)
     for _, contender in itertools.product(range(rounds), contenders):
         runs = {contender.name: contender.run}
@@ -121,10 +127,11 @@ def take_turns(
         for run in runs.values() if not contender.warms_up else ():
             run(images)
         started = time.perf_counter()
-        while True:
+        for count in itertools.count(1):
             for name, run in runs.items():
                 latencies_ms[name].append(run(images))
-            if contender.warms_up or time.perf_counter() - started >= block_s * len(runs):
+            done = count >= BLOCK_RUNS_MIN and time.perf_counter() - started >= block_s * len(runs)
+            if contender.warms_up or done:
                 break
     return latencies_ms
 
