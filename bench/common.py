@@ -45,6 +45,7 @@ def machine() -> dict[str, Any]:
     """Columns that say where and when a figure was taken, and how busy the machine was just before."""
     return {
         "cpu_model": provenance.cpu_model(),
+        "cpu_features": " ".join(provenance.cpu_features()),
         "cpu_count": cli.default_workers(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.platform(),
@@ -55,9 +56,10 @@ def machine() -> dict[str, Any]:
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same keys as CSV, whole or not at all."""
+    """Write rows as CSV, whole or not at all; a cell whose row lacks its column stays empty."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     with files.whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

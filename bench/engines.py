@@ -6,8 +6,8 @@ it is eager PyTorch and torch.compile(mode="max-autotune") in fp32, fp16 and bf1
 
 All take turns, a block of runs each, so that a busy machine slows all alike; the median latency of all blocks counts.
 An engine and its bare loop share their blocks, a run each in turn, and are compared pair by pair: what the machine does
-meanwhile hits both. That costs ONNX Runtime part of its speed, whose threads spin a while after a run, in both
-sessions: its rows are below what it does alone.
+meanwhile hits both. A run that is not counted goes before each, since the threads of the other one (ONNX Runtime's)
+spin for a while after theirs. Each loads the file for itself; where one load is faster than the next, they differ.
 The ceiling is the rate of one large matrix product in the row's precision; `of_ceiling` is a row's multiply-adds
 (counted in the exported graph, two operations each) in one second as a fraction of it.
 
@@ -115,7 +115,7 @@ def _eager_precision(contender: Contender, flags: argparse.Namespace) -> str:
 def take_turns(
     contenders: Sequence[Contender], images: np.ndarray, rounds: int, block_s: float
 ) -> dict[str, list[float]]:
-    """Latencies in ms by name: `rounds` blocks of `block_s` seconds each, the first run of a block left out.
+    """Latencies in ms by name: `rounds` blocks of `block_s` seconds each. Left out: the first run after another's.
 
     Those of an engine and of its bare loop stand in the same order, so that they can be compared pair by pair.
     """
@@ -124,11 +124,11 @@ def take_turns(
         runs = {contender.name: contender.run}
         if contender.bare:
             runs[_bare(contender)] = contender.bare
-        for run in runs.values() if not contender.warms_up else ():
-            run(images)
         started = time.perf_counter()
         for count in itertools.count(1):
             for name, run in runs.items():
+                if not contender.warms_up and (count == 1 or len(runs) > 1):
+                    run(images)
                 latencies_ms[name].append(run(images))
             done = count >= BLOCK_RUNS_MIN and time.perf_counter() - started >= block_s * len(runs)
             if contender.warms_up or done:
@@ -343,7 +343,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model_name", default="smlpnet_tiny", help="an sMLPNet, with random weights")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what to compare on")
     parser.add_argument("--batch_sizes", type=cli.positive_int, nargs="+", help="1 8 32, on CUDA 1 8 64 256")
-    parser.add_argument("--rounds", type=cli.positive_int, default=2, help="blocks of each")
+    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="blocks of each")
     parser.add_argument("--block_s", type=cli.positive_number, default=2, help="length of a block")
     parser.add_argument("--output", type=Path, help="CSV to write; bench/results/engines-<device>.csv unless given")
     flags = parser.parse_args(argv)

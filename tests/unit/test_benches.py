@@ -56,6 +56,13 @@ def test_a_row_is_recorded_once(bench, tmp_path):
         ]
 
 
+def test_a_row_with_a_new_column_goes_beside_old_ones(bench, tmp_path):
+    common = bench("common")
+    (tmp_path / "kills.csv").write_text("kill,result\n0,identical\n1,identical\n")
+    common.record(tmp_path / "kills.csv", {"kill": 1, "cpu_features": "avx2", "result": "x"}, ("kill",))
+    assert (tmp_path / "kills.csv").read_text() == "kill,result,cpu_features\n0,identical,\n1,x,avx2\n"
+
+
 def test_a_job_dies_with_all_that_it_has_started(bench):
     processes = {
         pid: leftovers.Process(pid, parent, "x")
