@@ -120,6 +120,7 @@ def take_turns(
     Those of an engine and of its bare loop stand in the same order, so that they can be compared pair by pair.
     """
     latencies_ms: dict[str, list[float]] = collections.defaultdict(list)
+    previous = None
     for _, contender in itertools.product(range(rounds), contenders):
         runs = {contender.name: contender.run}
         if contender.bare:
@@ -127,9 +128,10 @@ def take_turns(
         started = time.perf_counter()
         for count in itertools.count(1):
             for name, run in runs.items():
-                if not contender.warms_up and (count == 1 or len(runs) > 1):
+                if run is not previous and not contender.warms_up:
                     run(images)
                 latencies_ms[name].append(run(images))
+                previous = run
             done = count >= BLOCK_RUNS_MIN and time.perf_counter() - started >= block_s * len(runs)
             if contender.warms_up or done:
                 break

@@ -133,9 +133,11 @@ def test_what_is_no_engine_is_an_error_and_no_crash(emulated, oms, tmp_path, com
 
 def test_engine_can_be_closed_and_opened_again(emulated, oms):
     emulated()
+    outputs = []
     for _ in range(2):  # after finalize() the second would die
         with open_om(oms) as engine:
-            engine.run(IMAGES[:2])
+            outputs.append(engine.run(IMAGES[:2])[0][0])
+    np.testing.assert_array_equal(*outputs)
 
 
 # 6: two devices in one process

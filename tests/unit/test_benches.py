@@ -63,6 +63,20 @@ def test_a_row_with_a_new_column_goes_beside_old_ones(bench, tmp_path):
     assert (tmp_path / "kills.csv").read_text() == "kill,result,cpu_features\n0,identical,\n1,x,avx2\n"
 
 
+def test_what_follows_another_first_runs_uncounted(bench):
+    engines, ran = bench("engines"), []
+
+    def runs(name):
+        return lambda images: ran.append(name) or float(len(ran))
+
+    rival = engines.Contender("rival", "fp32", runs("r"))
+    own = engines.Contender("own", "fp32", runs("o"), bare=runs("b"))
+    tool = engines.Contender("tool", "fp32", runs("t"), warms_up=True)
+    latencies_ms = engines.take_turns([rival, own, tool], None, rounds=1, block_s=0)
+    assert "".join(ran) == "rrrr" + 3 * "oobb" + "t"
+    assert latencies_ms == {"rival": [2, 3, 4], "own": [6, 10, 14], "bare loop: own": [8, 12, 16], "tool": [17]}
+
+
 def test_a_job_dies_with_all_that_it_has_started(bench):
     processes = {
         pid: leftovers.Process(pid, parent, "x")

@@ -170,7 +170,7 @@ def test_with_another_batch_than_it_has():
 # renamed ends
 
 
-def renamed(nodes, ends, weights=None, **more):
+def check_renamed(nodes, ends, weights=None, **more):
     model = make(nodes, {"W": (192, 5)} if weights is None else weights, ends=ends, **more)
     onnx.checker.check_model(model)
     before = run(model, IMAGES)
@@ -202,16 +202,16 @@ def chain(*names):
     ],
 )
 def test_ends_get_their_names_whatever_else_has_them(names):
-    renamed(chain(*names), (names[0], names[2]))
+    check_renamed(chain(*names), (names[0], names[2]))
 
 
 def test_a_weight_called_input():
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "input"], ["y"])]
-    renamed(nodes, ("x", "y"), {"input": (192, 5)})
+    check_renamed(nodes, ("x", "y"), {"input": (192, 5)})
 
 
 def test_an_output_without_a_shape_gets_one():
-    renamed(chain("x", "f", "y"), ("x", "y"), scores=())
+    check_renamed(chain("x", "f", "y"), ("x", "y"), scores=())
 
 
 def test_branches_see_the_new_names():
@@ -229,7 +229,7 @@ def test_branches_see_the_new_names():
         helper.make_node("Flatten", ["chosen"], ["f"]),
         helper.make_node("MatMul", ["f", "W"], ["y"]),
     ]
-    renamed(nodes, ("x", "y"), initializers=[numpy_helper.from_array(np.array(True), "yes")])
+    check_renamed(nodes, ("x", "y"), initializers=[numpy_helper.from_array(np.array(True), "yes")])
 
 
 # loading
