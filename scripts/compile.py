@@ -46,9 +46,9 @@ def compile_engine(
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
 
-    Raises UserError for an unknown backend, a precision that it does not have, a suffix that its runtime
+    Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
     would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
-    EngineFailure where the settings are right and there can be no engine all the same.
+    EngineFailure if the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
     if precision not in backend.precisions:
@@ -104,7 +104,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--backend", required=True, choices=backends.names(), help="runtime that the engine is for")
     parser.add_argument("--precision", default="fp32", help="one that the backend knows")
-    parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run, fixed in the engine")
+    parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images per run, fixed by it")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")
     source.add_argument("--pth_path", type=Path, help="checkpoint to compile, from scripts/retrieve.py")
