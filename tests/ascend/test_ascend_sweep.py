@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from cann import HERE, environment, make_cann_tree
-from test_emulator import Host
+from emulated import Host
 
 from smlp.core import lock
 
