@@ -99,7 +99,9 @@ def edges(root: Path) -> Edges:
         package = parts[:-1]  # of `from . import …`, in a module and in an __init__.py alike
         found.setdefault(source, set()).update(_imported(ast.parse(path.read_text(encoding="utf-8")), package))
     for path in [root / "Snakefile", *sorted((root / "rules").glob("*.smk"))]:  # no Python that ast could read
-        for package, names in re.findall(r"^\s*from scripts\.smlp([\w.]*) import (.+)$", path.read_text(), re.MULTILINE):
+        for package, names in re.findall(
+            r"^\s*from scripts\.smlp([\w.]*) import (.+)$", path.read_text(), re.MULTILINE
+        ):
             layers = [package.split(".")[1]] if package else [name.split()[0] for name in names.split(",")]
             found.setdefault("rules", set()).update(layers)
     known = {*LAYERS, *BESIDE}
