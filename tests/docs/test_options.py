@@ -4,6 +4,7 @@ import re
 
 import pytest
 from pages import ROOT
+
 from smlp import backends
 
 TABLE = re.findall(r"^\| (.+?) \| `(\w+)` \| .+ \| .+ \|$", (ROOT / "docs" / "engines.md").read_text(), re.MULTILINE)

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 from pages import PAGES, ROOT, anchors, blocks, links, prose
+
 from smlp.workflow import settings
 
 DOCS = [path for path in PAGES if path.name != "README.md"]
