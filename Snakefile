@@ -9,7 +9,8 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from scripts.smlp import cli, settings
+from scripts.smlp.core import cli
+from scripts.smlp.workflow import settings
 
 min_version("9.0")
 
@@ -58,7 +59,7 @@ rule export:
             {
                 onnx_file(model, backend)
                 for model, backend, _, _ in cells()
-                if backends.load(backend).COMPILES_FROM == "onnx"
+                if backends.load(backend).compiles_from == "onnx"
             }
         ),
 

@@ -17,7 +17,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY / "scripts"))
 
-from smlp import cli, files, provenance  # noqa: E402
+from smlp.core import cli, files, provenance  # noqa: E402
 
 RESULTS = REPOSITORY / "bench" / "results"
 

@@ -34,7 +34,9 @@ from typing import Any, NamedTuple
 import common
 import numpy as np
 
-from smlp import backends, cli, dataset, files
+from smlp import backends
+from smlp.core import cli, files
+from smlp.data import dataset
 
 # each with both graphs
 ENGINES = {
@@ -181,14 +183,14 @@ class Work:
     def __init__(self, folder: Path, model_name: str, device: str, threads: int) -> None:
         import torch
 
-        from smlp import models
+        from smlp.models import architectures
 
         torch.manual_seed(0)
         torch.set_num_threads(threads)
         self.folder, self.device, self.threads = folder, device, threads
         self.device_name = "cpu" if device == "cpu" else torch.cuda.get_device_name()
         self.checkpoint = folder / "checkpoint.pth"
-        self.model = models.create(model_name).eval()
+        self.model = architectures.create(model_name).eval()
         torch.save(self.model.state_dict(), self.checkpoint)
         files.write_json(files.sidecar_path(self.checkpoint), {"model_name": model_name})
         export = common.load_command("export")
@@ -267,8 +269,8 @@ class Running:
     def _ours(self, backend: str, precision: str, graph: str) -> list[Contender]:
         """Our engine, and the bare loop of the same runtime on the same file; none where this machine cannot."""
         module = backends.load(backend)
-        from_checkpoint = module.COMPILES_FROM == "checkpoint"
-        path = self.work.folder / f"{backend}-{precision}-{graph}-bs{self.batch_size}{module.SUFFIX}"
+        from_checkpoint = module.compiles_from == "checkpoint"
+        path = self.work.folder / f"{backend}-{precision}-{graph}-bs{self.batch_size}{module.suffix}"
         options = {"graph": graph, "device": self.work.device} if from_checkpoint else {}
         if precision == "int8":
             options["calibration"] = str(self.work.calibration)

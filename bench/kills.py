@@ -36,8 +36,9 @@ from typing import Any
 
 import common
 
-from smlp import cli, leftovers
-from smlp.cli import UserError
+from smlp.core import cli
+from smlp.core.cli import UserError
+from smlp.workflow import leftovers
 
 _SETTINGS = {
     "models": {"tiny": {"model_name": "test_resnet", "checkpoint": "demo"}},

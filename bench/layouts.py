@@ -20,7 +20,7 @@ from typing import Any
 import common
 import preprocess
 
-from smlp import cli
+from smlp.core import cli
 
 _WAYS = [("files", "float32"), ("packed", "float32"), ("packed", "uint8")]
 

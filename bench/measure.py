@@ -19,7 +19,8 @@ from pathlib import Path
 import common
 import numpy as np
 
-from smlp import backends, cli
+from smlp import backends
+from smlp.core import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,12 +76,12 @@ def _compare(measure, engine_path: Path, batch_size: int, runs: int) -> dict:
 def _export(model_name: str, path: Path) -> None:
     import torch
 
-    from smlp import models
+    from smlp.models import architectures
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            models.create(model_name),
+            architectures.create(model_name),
             (torch.zeros(2, 3, 224, 224),),
             str(path),
             opset_version=11,

@@ -29,7 +29,7 @@ from typing import Any
 
 import common
 
-from smlp import cli
+from smlp.core import cli
 
 _COMMAND = common.REPOSITORY / "scripts" / "preprocess.py"
 _IMAGES_PER_CLASS = 50
@@ -85,7 +85,7 @@ from pathlib import Path
 data_root, save_dir, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 import preprocess
 entries = preprocess.dataset.list_images(data_root)
-transform = preprocess.transforms.resolve("smlpnet_tiny")
+transform = preprocess.preprocessing.resolve("smlpnet_tiny")
 start = time.perf_counter()
 preprocess.preprocess(entries, data_root, save_dir, transform, workers=workers)
 print(time.perf_counter() - start)

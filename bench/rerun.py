@@ -18,8 +18,8 @@ from pathlib import Path
 
 import common
 
-from smlp import cli
-from smlp.cli import UserError
+from smlp.core import cli
+from smlp.core.cli import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

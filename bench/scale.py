@@ -31,8 +31,8 @@ from typing import Any
 
 import common
 
-from smlp import cli
-from smlp.cli import UserError
+from smlp.core import cli
+from smlp.core.cli import UserError
 
 _POOL = 200  # JPEGs that are encoded; each file is one of them with a comment of its own
 _SAMPLE_S = 0.2
@@ -89,14 +89,14 @@ def make_project(project: Path, images: Path, flags: argparse.Namespace) -> None
     import torch
     import yaml
 
-    from smlp import models
+    from smlp.models import architectures
 
     common.copy_product(project)
     # of an ONNX file the run in ONNX Runtime is the reference: one pass over the images
     start = {"checkpoint": "tiny.pth"} if "pytorch" in flags.targets else {"onnx": "tiny.onnx"}
     if not (project / next(iter(start.values()))).exists():
         torch.manual_seed(0)
-        model = models.create("test_resnet", flags.classes)
+        model = architectures.create("test_resnet", flags.classes)
         torch.save(model.state_dict(), project / "tiny.pth")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

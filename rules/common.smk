@@ -4,9 +4,10 @@ import functools
 import re
 import shlex
 
-from scripts.smlp import backends, dataset
-from scripts.smlp.digest import code_digest
-from scripts.smlp.provenance import versions
+from scripts.smlp import backends
+from scripts.smlp.data import dataset
+from scripts.smlp.workflow.digest import code_digest
+from scripts.smlp.core.provenance import versions
 
 DATASET = config["dataset"]["name"]
 IS_DEMO = "demo" in config["dataset"]
@@ -84,7 +85,7 @@ def measure_flags(backend):
 
 def tools(backend):
     """Versions of what a backend computes with: another version may compute something else."""
-    return versions(backends.load(backend).PACKAGES)
+    return versions(backends.load(backend).packages)
 
 
 # what depends on what
@@ -92,7 +93,7 @@ def tools(backend):
 
 def graph(model, backend):
     """The ONNX graph that a backend's engines are made from: as set, else the one that it is the faster with."""
-    preferred = getattr(backends.load(backend), "GRAPH", "reference")
+    preferred = backends.load(backend).graph
     return (
         config["backends"]
         .get(backend, {})
@@ -102,7 +103,7 @@ def graph(model, backend):
 
 def calibration_folder(model, backend, precision):
     """The calibration bins of an engine, none where its precision needs none."""
-    if precision not in getattr(backends.load(backend), "CALIBRATED", ()):
+    if precision not in backends.load(backend).calibrated:
         return []
     return [f"results/preprocess/{DATASET}/{config['models'][model]['transform']}/calibration"]
 
@@ -123,7 +124,7 @@ def option_flags(options):
 def compile_sources(model, backend, precision):
     """The files that an engine is compiled from, by name."""
     calibration = {"calibration": folder for folder in calibration_folder(model, backend, precision)}
-    if backends.load(backend).COMPILES_FROM == "checkpoint":
+    if backends.load(backend).compiles_from == "checkpoint":
         return {"checkpoint": f"results/retrieve/{model}/checkpoint.pth", **calibration}
     onnx = onnx_file(model, backend)
     return {"onnx": onnx, "sidecar": ancient(onnx.replace(".onnx", ".json")), **calibration}
@@ -139,7 +140,7 @@ def compile_flags(model, backend, precision):
     """The options of compiling an engine."""
     known = config["backends"].get(backend, {})
     options = {name: known[name] for name in ("device", "trtexec", "workspace_mib", "cuda_graph") if name in known}
-    if backends.load(backend).COMPILES_FROM == "checkpoint":
+    if backends.load(backend).compiles_from == "checkpoint":
         options["graph"] = graph(model, backend)
     for folder in calibration_folder(model, backend, precision):
         options["calibration"] = folder
@@ -192,11 +193,13 @@ def ascend_files(precision):
 
 def atc(model, precision, batch):
     """The command that scripts/compile.py will run for an Ascend engine."""
-    from scripts.smlp import transform
+    from scripts.smlp.models import preprocessing
 
-    facts = cli.or_fail(transform.resolve, config["models"][model]["transform"])
+    facts = cli.or_fail(preprocessing.resolve, config["models"][model]["transform"])
     as_bytes = onnx_file(model, "ascend").endswith("_uint8.onnx")
-    command = backends.load("ascend").atc_command(
+    from scripts.smlp.backends.ascend import atc as ascend_atc
+
+    command = ascend_atc.command_line(
         "model.onnx",
         f"bs{batch}",
         batch_size=int(batch),
@@ -233,11 +236,11 @@ def onnx_file(model, backend):
 def engine(model, backend, precision, batch):
     """The file that a backend runs: its engine, or the checkpoint itself."""
     runtime = backends.load(backend)
-    if runtime.COMPILES_FROM is None:
+    if runtime.compiles_from is None:
         return f"results/retrieve/{model}/checkpoint.pth"
     if backend == "ascend" and int(batch) in config["models"][model].get("om", {}):
         return f"results/retrieve/{model}/bs{batch}.om"
-    return f"results/compile/{model}/{backend}/{precision}/bs{batch}{runtime.SUFFIX}"
+    return f"results/compile/{model}/{backend}/{precision}/bs{batch}{runtime.suffix}"
 
 
 def bins(model, shard):

@@ -16,11 +16,11 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
-from smlp import backends, cli, files, lock, provenance
-from smlp.backends import EngineFailure
-from smlp.cli import UserError
+from smlp import backends
+from smlp.backends.base import CUDA, Backend, EngineFailure, Options, memory_named
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @lock.hold("cpu", exclusive=False)
 def compile_engine(
-    backend_name: str, precision: str, batch_size: int, source: Path, output: Path, options: dict[str, str]
+    backend_name: str, precision: str, batch_size: int, source: Path, output: Path, options: Options
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
 
@@ -51,29 +51,30 @@ def compile_engine(
     EngineFailure where the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
-    if precision not in backend.PRECISIONS:
+    if precision not in backend.precisions:
         raise UserError(
-            f"backend {backend_name!r} has no precision {precision!r}; choose {', '.join(backend.PRECISIONS)}"
+            f"backend {backend_name!r} has no precision {precision!r}; choose {', '.join(backend.precisions)}"
         )
-    if backend.COMPILES_FROM is None:
+    if backend.compiles_from is None:
         raise UserError(f"backend {backend_name!r} runs the checkpoint itself, there is nothing to compile")
-    if output.suffix != backend.SUFFIX:
-        raise UserError(f"--output {output}: engines of backend {backend_name!r} end in {backend.SUFFIX}")
-    if (source.suffix == ".onnx") != (backend.COMPILES_FROM == "onnx"):
-        flag = {"onnx": "--onnx_path", "checkpoint": "--pth_path"}[backend.COMPILES_FROM]
+    if output.suffix != backend.suffix:
+        raise UserError(f"--output {output}: engines of backend {backend_name!r} end in {backend.suffix}")
+    if (source.suffix == ".onnx") != (backend.compiles_from == "onnx"):
+        flag = {"onnx": "--onnx_path", "checkpoint": "--pth_path"}[backend.compiles_from]
         raise UserError(f"{source}: backend {backend_name!r} compiles from another kind of file; give it with {flag}")
+    backend.check_options(options)
     if not source.exists():
         raise UserError(f"{source}: no such file to compile; make it with scripts/export.py or scripts/retrieve.py")
     with files.whole_file(output) as partial:
-        with _device(backend, options), backends.memory_named(f"{output}: batch {batch_size}"):
-            facts = backend.compile_engine(source, partial, precision=precision, batch_size=batch_size, options=options)
+        with _device(backend, options), memory_named(f"{output}: batch {batch_size}"):
+            facts = backend.compile(source, partial, precision=precision, batch_size=batch_size, options=options)
         if facts["batch"] != batch_size:
             raise UserError(
                 f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
             )
         sidecar = provenance.describe(
             {"source": source},
-            backend.PACKAGES,
+            backend.packages,
             backend=backend_name,
             precision=precision,
             options=options,
@@ -83,13 +84,13 @@ def compile_engine(
         files.write_json(files.sidecar_path(partial), sidecar)
 
 
-def _device(backend: ModuleType, options: dict[str, str]) -> contextlib.AbstractContextManager:
+def _device(backend: Backend, options: Options) -> contextlib.AbstractContextManager:
     """Hold the device that a compiler tries its kernels on: CUDA's do, while atc needs no NPU."""
-    kind, _, index = options.get("device", backend.DEVICE).partition(":")
-    return lock.hold(f"cuda:{index or 0}", exclusive=True) if kind == "cuda" else contextlib.nullcontext()
+    kind, _, index = options.get("device", backend.device).partition(":")
+    return lock.hold(f"{kind}:{index or 0}", exclusive=True) if kind == CUDA.name else contextlib.nullcontext()
 
 
-def _options(pairs: Sequence[str]) -> dict[str, str]:
+def _options(pairs: Sequence[str]) -> Options:
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -26,8 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smlp import arrays, cli, files, lock, provenance, statistics
-from smlp.cli import UserError
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
+from smlp.data import arrays
+from smlp.results import statistics
 
 # What else lies in a result folder: Snakemake's mark on folders, and ais_bench's summaries.
 _NO_RESULTS = (".snakemake_timestamp", "sumary.json")

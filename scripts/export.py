@@ -25,8 +25,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from smlp import cli, files, lock, provenance
-from smlp.cli import UserError
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
 PROOF_BATCHES = (1, 3)
@@ -91,11 +91,11 @@ def export(
     import onnx
     import torch
 
-    from smlp import graph, models
-    from smlp.checkpoint import load_model
+    from smlp.models import architectures, onnx_graph
+    from smlp.models.checkpoint import load_model
     from smlp.models.fused import fuse
 
-    with models.exportable():
+    with architectures.exportable():
         model, checkpoint_facts = load_model(model_name, pth_path, num_classes)
         exported_model = fuse(model) if fused else model
     with warnings.catch_warnings(), torch.inference_mode():
@@ -107,9 +107,9 @@ def export(
                 (torch.from_numpy(images[:2]),),
                 str(onnx_path),
                 opset_version=opset,
-                input_names=[graph.INPUT],
-                output_names=[graph.OUTPUT],
-                dynamic_axes={graph.INPUT: {0: "batch"}, graph.OUTPUT: {0: "batch"}},
+                input_names=[onnx_graph.INPUT],
+                output_names=[onnx_graph.OUTPUT],
+                dynamic_axes={onnx_graph.INPUT: {0: "batch"}, onnx_graph.OUTPUT: {0: "batch"}},
                 do_constant_folding=True,
                 dynamo=False,
             )
@@ -118,8 +118,8 @@ def export(
             raise UserError(
                 f"{model_name}: opset {opset} cannot express it ({reason}); try a higher --opset_version"
             ) from None
-    exported = graph.load(onnx_path)
-    graph.rename_ends(exported, checkpoint_facts["num_classes"])
+    exported = onnx_graph.load(onnx_path)
+    onnx_graph.rename_ends(exported, checkpoint_facts["num_classes"])
     onnx.save(exported, onnx_path)
 
     def reference(batch: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def export(
             return model(torch.from_numpy(batch)).numpy()
 
     return {
-        **graph.facts(exported),
+        **onnx_graph.facts(exported),
         **checkpoint_facts,
         **prove(onnx_path, reference, "PyTorch", images, tolerance),
     }
@@ -142,10 +142,10 @@ def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -
     """
     import onnx
 
-    from smlp import graph
+    from smlp.models import onnx_graph
 
-    model = graph.load(source)
-    have, want = graph.shape(graph.inputs(model)[0]), (None, *images.shape[1:])
+    model = onnx_graph.load(source)
+    have, want = onnx_graph.shape(onnx_graph.inputs(model)[0]), (None, *images.shape[1:])
     if have != want:
         raise UserError(
             f"{source}: its input has shape {have} (None = free) but {want} was expected; "
@@ -154,14 +154,14 @@ def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -
     logits = run_onnx(source, images[:1])
     if logits.ndim != 2:
         raise UserError(f"{source}: its output has shape {logits.shape} for one image; (1, classes) was expected")
-    graph.rename_ends(model, logits.shape[1])
+    onnx_graph.rename_ends(model, logits.shape[1])
     onnx.save(model, onnx_path)
 
     def one_by_one(batch: np.ndarray) -> np.ndarray:
         return np.concatenate([run_onnx(onnx_path, batch[i : i + 1]) for i in range(len(batch))])
 
     return {
-        **graph.facts(model),
+        **onnx_graph.facts(model),
         "num_classes": logits.shape[1],
         **prove(onnx_path, one_by_one, "itself at batch 1", images, tolerance),
     }
@@ -209,7 +209,7 @@ def photographs(model_name: str) -> np.ndarray:
 
     They come with scikit-learn and matplotlib, so that a proof needs neither the user's data nor a network.
     """
-    from smlp.transform import resolve
+    from smlp.models.preprocessing import resolve
 
     transform = resolve(model_name)
     sources = [
@@ -228,10 +228,12 @@ def _package_folder(package: str) -> Path:
 
 
 def _opset(text: str) -> int:
-    from smlp import graph
+    from smlp.models import onnx_graph
 
-    if not text.isdigit() or int(text) not in graph.OPSETS:
-        raise argparse.ArgumentTypeError(f"opset {text!r} is not between {graph.OPSETS[0]} and {graph.OPSETS[-1]}")
+    if not text.isdigit() or int(text) not in onnx_graph.OPSETS:
+        raise argparse.ArgumentTypeError(
+            f"opset {text!r} is not between {onnx_graph.OPSETS[0]} and {onnx_graph.OPSETS[-1]}"
+        )
     return int(text)
 
 

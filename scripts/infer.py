@@ -19,9 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from smlp import aisbench, arrays, backends, bins, cli, files, lock, provenance
-from smlp.backends import Engine, EngineFailure, Timings
-from smlp.cli import UserError
+from smlp import backends
+from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
+from smlp.core.tensor import TensorInfo
+from smlp.data import arrays, bins
+from smlp.results import aisbench
 
 # the files of a result folder; one with anything else in it is not ours to replace
 OWN_FILES = r".+_\d+\.(npy|bin|txt)"
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (flags.record_failure and folder):
             raise
         cli.say(f"no results: {failure}")
-        report = backends.failure_record(failure, flags.model, flags)
+        report = failure_record(failure, flags.model, flags)
         with files.whole_folder(folder, OWN_FILES):
             pass
     else:
@@ -51,15 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def infer(flags: argparse.Namespace, folder: Path | None) -> dict[str, Any]:
     """Run the engine over the images, its results into `folder`; returns the summary."""
     first, *more = flags.device.split(",") if flags.device else [None]
-    name, facts, engine = backends.open_engine(flags.model, backend=flags.backend, device=first, threads=flags.threads)
+    backend, facts, engine = backends.open_engine(
+        flags.model, backend=flags.backend, device=first, threads=flags.threads
+    )
     engines = {engine.device: engine}
     for device in more:
-        engine = backends.load(name).open_engine(flags.model, device=device, threads=flags.threads, facts=facts)
+        engine = backend.open(flags.model, device=device, threads=flags.threads, facts=facts)
         engines[engine.device] = engine
     # the CPU has room for several processes, a device is one's own
     with lock.hold(*engines, exclusive=engine.device != "cpu") as device, engines[device] as engine:
         taken_at = provenance.now()
-        batch_size = backends.batch_size(engine, flags.batchsize)
+        batch_size = batch_size_of(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
         if folder is None:
             result = _run(engine, batch_size, inputs, None, flags)
@@ -75,10 +81,10 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> dict[str, Any]:
             }
         report = aisbench.summary(result["timings"], batch_size, result["filesinfo"])
         report["smlp"] = provenance.describe(
-            packages=backends.load(name).PACKAGES,
+            packages=backend.packages,
             emulated=engine.emulated,
             model=flags.model_label or facts.get("model_name") or flags.model.stem,
-            backend=name,
+            backend=backend.name,
             precision=facts.get("precision", "unknown"),
             batch=batch_size,
             device=engine.device,
@@ -151,7 +157,7 @@ def _refuse_collisions(inputs: Sequence[Path]) -> None:
         seen[stem] = path
 
 
-def _made_up(info: backends.TensorInfo, batch_size: int, kind: str) -> np.ndarray:
+def _made_up(info: TensorInfo, batch_size: int, kind: str) -> np.ndarray:
     shape = (batch_size, *info.shape[1:])
     if kind == "zero":
         return np.zeros(shape, info.dtype)

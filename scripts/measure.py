@@ -25,9 +25,12 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from smlp import aisbench, backends, bins, cli, files, lock, provenance, statistics
-from smlp.backends import Engine, EngineFailure, Timings, timed
-from smlp.cli import UserError
+from smlp import backends
+from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
+from smlp.data import bins
+from smlp.results import aisbench, statistics
 
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
 _IMAGE_BYTES = 128 << 20
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.record_failure:
             raise
         cli.say(f"nothing to measure: {failure}")
-        report, latencies_ms = backends.failure_record(failure, flags.model, flags), np.empty((0, 2))
+        report, latencies_ms = failure_record(failure, flags.model, flags), np.empty((0, 2))
     with files.whole_file(flags.output) as partial:
         np.save(partial.with_suffix(".npy"), latencies_ms)
         files.write_json(partial, report)
@@ -62,17 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
     """Measure the engine: the summary, and every latency, float64 (runs, 2), compute and end-to-end ms."""
-    name, facts, engine = backends.open_engine(
+    backend, facts, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
-    ask = getattr(backends.load(name), "telemetry", lambda device: {})
+    ask = backend.telemetry
     with lock.hold(engine.device, exclusive=True):
         taken_at = provenance.now()
         # before the engine is opened: later this process is one of the device's
         before = ask(engine.device)
         refuse_unfit(engine.device, before, flags.allow_busy_device)
         with engine:
-            batch_size = backends.batch_size(engine, flags.batchsize)
+            batch_size = batch_size_of(engine, flags.batchsize)
             images = load_images(flags.input, engine, batch_size)
             load_before = os.getloadavg()[0]
             warmup_runs, warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
@@ -87,10 +90,10 @@ def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
     report = aisbench.summary(latencies.timings, batch_size, {})
     end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
     report["smlp"] = provenance.describe(
-        packages=backends.load(name).PACKAGES,
+        packages=backend.packages,
         emulated=engine.emulated,
         model=flags.model_label or facts.get("model_name") or flags.model.stem,
-        backend=name,
+        backend=backend.name,
         precision=facts.get("precision", "unknown"),
         batch=batch_size,
         device=engine.device,

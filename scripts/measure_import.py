@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from smlp import backends, cli, files, provenance, statistics
-from smlp.cli import UserError
+from smlp import backends
+from smlp.backends.base import duration_ms
+from smlp.core import cli, files, provenance
+from smlp.core.cli import UserError
+from smlp.results import statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +46,7 @@ def figures(path: Path, summary: Any, batch_size: int) -> dict[str, Any]:
     """Throughput and latencies in ms of one summary. Raises UserError where it has no compute times."""
     try:
         # with several threads, and from 2024 on, entries are pairs of start and end
-        times_ms = np.array([backends.duration_ms(entry) for entry in summary.get("npu_compute_time_list", [])])
+        times_ms = np.array([duration_ms(entry) for entry in summary.get("npu_compute_time_list", [])])
         mean_ms = float(times_ms.mean() if len(times_ms) else summary["NPU_compute_time"]["mean"])
         median_ms = float(np.median(times_ms) if len(times_ms) else summary["NPU_compute_time"].get("median", mean_ms))
         if not 0 < mean_ms < float("inf") or not 0 < median_ms < float("inf"):

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from smlp import cli, files, lock, pixels, provenance, transform
-from smlp.cli import UserError
+from smlp.core import cli, files, lock, provenance
+from smlp.core.cli import UserError
+from smlp.data import pixels
+from smlp.data.transform import Transform
+from smlp.models import preprocessing
 
 PACKAGES = ("onnx", "onnxruntime", "numpy")
 _PROOF_BATCHES = (1, 3)
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
         )
-    facts = transform.resolve(flags.model_name)
+    facts = preprocessing.resolve(flags.model_name)
     with files.whole_file(flags.onnx_path) as partial:
         differences = normalise(flags.source_onnx_path, partial, facts, flags.tolerance)
         sidecar = provenance.describe(
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @lock.hold("cpu", exclusive=False)
-def normalise(source: Path, output: Path, facts: transform.Transform, tolerance: float) -> dict[str, float]:
+def normalise(source: Path, output: Path, facts: Transform, tolerance: float) -> dict[str, float]:
     """Write `source` with the normalisation in it to `output`; return the largest difference at each batch size.
 
     Raises UserError where the graph is for images of another size than the transform makes, or where the two differ
@@ -56,19 +59,20 @@ def normalise(source: Path, output: Path, facts: transform.Transform, tolerance:
     """
     import onnx
 
-    from smlp import graph
+    from smlp.models import onnx_graph
 
-    model = graph.load(source)
-    if graph.takes_uint8(model) or graph.shape(graph.inputs(model)[0])[1:] != facts.shape:
+    model = onnx_graph.load(source)
+    takes = onnx_graph.shape(onnx_graph.inputs(model)[0])[1:]
+    if onnx_graph.takes_uint8(model) or takes != facts.shape:
         raise UserError(
-            f"{source}: its input is {graph.shape(graph.inputs(model)[0])[1:]}, the transform makes {facts.shape}; "
+            f"{source}: its input is {takes}, the transform makes {facts.shape}; "
             "name the transform of this model (models.<name>.transform)"
         )
-    onnx.save(graph.with_uint8_input(model, facts.mean, facts.std), output)
+    onnx.save(onnx_graph.with_uint8_input(model, facts.mean, facts.std), output)
     bytes_of_images = np.random.default_rng(0).integers(0, 256, (max(_PROOF_BATCHES), *facts.uint8.shape), np.uint8)
     floats = pixels.normalise(bytes_of_images, facts.mean, facts.std)
     differences = {}
-    for size in _PROOF_BATCHES if graph.batch(model) is None else (graph.batch(model),):
+    for size in _PROOF_BATCHES if onnx_graph.batch(model) is None else (onnx_graph.batch(model),):
         batch = np.resize(np.arange(len(floats)), size)
         expected, actual = _run(source, floats[batch]), _run(output, bytes_of_images[batch])
         difference = float(np.abs(actual - expected).max())

@@ -43,8 +43,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import features
 
-from smlp import arrays, cli, dataset, files, lock, pixels, provenance
-from smlp import transform as transforms
+from smlp.core import cli, files, lock, provenance
+from smlp.data import arrays, dataset, pixels
+from smlp.data.transform import Transform
+from smlp.models import preprocessing
 
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
 _CHUNK_IMAGES = 16
@@ -66,7 +68,7 @@ def preprocess(
     entries: Sequence[dataset.Entry],
     data_root: Path,
     save_dir: Path,
-    transform: transforms.Transform,
+    transform: Transform,
     *,
     batch_size: int = 1,
     workers: int = 1,
@@ -138,7 +140,7 @@ def write_bins(
     entries: Sequence[dataset.Entry],
     data_root: Path,
     folder: Path,
-    transform: transforms.Transform,
+    transform: Transform,
     batch_size: int,
     kind: str = "float32",
 ) -> list[Outcome]:
@@ -167,7 +169,7 @@ def write_packed(
     data_root: Path,
     path: Path,
     first_index: int,
-    transform: transforms.Transform,
+    transform: Transform,
     kind: str,
 ) -> list[Outcome]:
     """Preprocess consecutive images into their places in a shard's array file, which has no header yet.
@@ -207,12 +209,12 @@ def finish_packed(path: Path, places: Sequence[int], image: np.ndarray) -> None:
         stream.truncate(_PACKED_OFFSET + len(places) * image.nbytes)
 
 
-def _blank(transform: transforms.Transform, kind: str) -> np.ndarray:
+def _blank(transform: Transform, kind: str) -> np.ndarray:
     """One image's array of the kind: float32 (3, H, W) or uint8 (H, W, 3)."""
     return np.zeros(transform.uint8.shape, np.uint8) if kind == "uint8" else np.zeros(transform.shape, np.float32)
 
 
-def _convert(entry: dataset.Entry, data_root: Path, transform: transforms.Transform, out: np.ndarray) -> Outcome:
+def _convert(entry: dataset.Entry, data_root: Path, transform: Transform, out: np.ndarray) -> Outcome:
     """Preprocess one image into `out`, whose dtype says what is wanted."""
     content = (data_root / entry.image).read_bytes()
     reason = None
@@ -385,7 +387,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         )
     _quiet_pillow()
 
-    transform = transforms.resolve(args.model_name)
+    transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
     everything = dataset.list_images(args.data_root, args.split)
     _require_apart(save_dir, args.data_root / args.split)

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-from smlp import cli, files, provenance
-from smlp.cli import UserError
+from smlp.core import cli, files, provenance
+from smlp.core.cli import UserError
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DEMO = "demo"
@@ -47,8 +47,10 @@ def checkpoint(
 
     Returns in a line what it is.
     """
-    from smlp import demo, download
-    from smlp.checkpoint import load_model
+    import retrieve_demo
+
+    from smlp.core import download
+    from smlp.models.checkpoint import load_model
 
     facts: dict[str, Any] = {"model_name": model_name, "backend": "pytorch", "precision": "fp32"}
 
@@ -64,7 +66,7 @@ def checkpoint(
     else:
         facts["demo"] = {"dataset": str(demo_dataset), "seed": seed}
         with files.whole_file(output) as partial:
-            demo.make_checkpoint(model_name, demo_dataset, partial, seed)
+            retrieve_demo.make_checkpoint(model_name, demo_dataset, partial, seed)
             check(partial)
     return (
         f"{model_name}, {facts['parameters']:,} parameters, {facts['num_classes']} classes, weights: {facts['taken']}"
@@ -76,7 +78,7 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
 
     Returns in a line what it is.
     """
-    from smlp import download
+    from smlp.core import download
 
     download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source))
     return f"{output.stat().st_size:,} bytes"
@@ -84,7 +86,7 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
 
 def om(source: str, output: Path, md5: str | None, sha256: str | None, batch_size: int, precision: str) -> str:
     """Fetch a ready-made engine for Ascend, whose batch size is checked when it is opened."""
-    from smlp import download
+    from smlp.core import download
 
     facts = {"backend": "ascend", "precision": precision, "batch": batch_size, "batch_checked": False}
     download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source, **facts))
@@ -96,13 +98,13 @@ def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
 
     Returns in a line what it is.
     """
-    from smlp import demo
+    import retrieve_demo
 
-    demo.make_dataset(output, train_images, val_images, seed)
+    retrieve_demo.make_dataset(output, train_images, val_images, seed)
     images = {"train": train_images, "val": val_images}
-    facts = provenance.describe(packages=PACKAGES, images=images, classes=demo.CLASSES, seed=seed)
+    facts = provenance.describe(packages=PACKAGES, images=images, classes=retrieve_demo.CLASSES, seed=seed)
     files.write_json(output.with_name(output.name + ".json"), facts)
-    return f"{train_images} training and {val_images} validation images of {len(demo.CLASSES)} classes"
+    return f"{train_images} training and {val_images} validation images of {len(retrieve_demo.CLASSES)} classes"
 
 
 def _write_sidecar(path: Path, source: str, **facts: Any) -> None:

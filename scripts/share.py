@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from smlp import cli, files
-from smlp.cli import UserError
+from smlp.core import cli, files
+from smlp.core.cli import UserError
 
 _ENTRY = "entry.json"
 # how a command works, not what it makes
@@ -61,7 +61,7 @@ def describe(flags: Any, command: Sequence[str]) -> dict[str, Any] | None:
 
     made_for = None
     if flags.backend:
-        identity = getattr(backends.load(flags.backend), "made_for", None)
+        identity = backends.load(flags.backend).made_for
         if identity is None:
             return None
         options = dict(word.split("=", 1) for flag, word in zip(command, command[1:]) if flag == "--option")
@@ -81,7 +81,7 @@ def _content(word: str, shard_of: Sequence[str] | None) -> str:
     if equals and not word.startswith("/") and Path(value).exists():
         return f"{name}={_content(value, shard_of)}"
     if shard_of and word == shard_of[0]:
-        from smlp import dataset
+        from smlp.data import dataset
 
         root, split, part = shard_of
         index, _, count = part.partition("/")

@@ -27,11 +27,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smlp import cli, files, lock
-from smlp.cli import UserError
-from smlp.decision import DECISION_COLUMNS, make_decision, make_decision_table
-from smlp.plots import plot_latency, plot_throughput, render
-from smlp.records import (
+from smlp.core import cli, files, lock
+from smlp.core.cli import UserError
+from smlp.results.decision import DECISION_COLUMNS, make_decision, make_decision_table
+from smlp.results.plots import plot_latency, plot_throughput, render
+from smlp.results.reader import (
     ACCURACY_COLUMNS,
     THROUGHPUT_COLUMNS,
     Target,
@@ -41,8 +41,8 @@ from smlp.records import (
     read_throughput,
     unique,
 )
-from smlp.report import csv_text, make_report, markdown
-from smlp.tables import (
+from smlp.results.report import csv_text, make_report, markdown
+from smlp.results.tables import (
     FLIP_COLUMNS,
     make_accuracy_rows,
     make_accuracy_table,

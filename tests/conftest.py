@@ -78,13 +78,16 @@ def tiny(tmp_path_factory, load_command, golden_weights):
     """A small real model with 7 classes: pth and json as retrieve leaves them, onnx with its sidecar as export does."""
     import torch
 
-    from smlp import files, models
+    from smlp.core import files
+    from smlp.models import architectures
 
     folder = tmp_path_factory.mktemp("tiny")
     paths = SimpleNamespace(
         model_name="test_resnet", classes=7, pth=folder / "checkpoint.pth", onnx=folder / "model.onnx"
     )
-    shapes = {key: value.shape for key, value in models.create(paths.model_name, paths.classes).state_dict().items()}
+    shapes = {
+        key: value.shape for key, value in architectures.create(paths.model_name, paths.classes).state_dict().items()
+    }
     torch.save(golden_weights(shapes), paths.pth)
     files.write_json(
         files.sidecar_path(paths.pth),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from cann import environment, make_cann_tree
 
-from smlp import pixels, transform
+from smlp.data import pixels
+from smlp.models import preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def host(tmp_path_factory):
 
 
 def test_bytes_give_the_scores_of_normalised_floats(host, tiny, tmp_path, command):
-    facts = transform.resolve(tiny.model_name)
+    facts = preprocessing.resolve(tiny.model_name)
     images = np.random.default_rng(0).integers(0, 256, (3, *facts.uint8.shape), np.uint8)
     for folder, content in (("bytes", images), ("floats", pixels.normalise(images, facts.mean, facts.std))):
         (tmp_path / folder).mkdir()

@@ -14,9 +14,9 @@ import pytest
 from cann import HERE, environment
 from test_emulator import Host, expected, write_onnx
 
-from smlp import files, host
-from smlp.backends import ascend
-from smlp.cli import UserError
+from smlp.backends.ascend import atc, npu_smi, session
+from smlp.core import files
+from smlp.core.cli import UserError
 
 ROOT = HERE.parents[1]
 IMAGES = np.random.default_rng(1).normal(size=(4, 3, 8, 8)).astype(np.float32)
@@ -52,7 +52,7 @@ def emulated(monkeypatch, oms):
             monkeypatch.setenv(key, value)
         monkeypatch.syspath_prepend(HERE / "site")
 
-    monkeypatch.setattr(ascend._Session, "_of_process", None)
+    monkeypatch.setattr(session._Session, "_of_process", None)
     yield load
     for module in (*loaded, sys.modules.pop("aclruntime", None)):
         if hasattr(module, "_shut_down"):
@@ -60,7 +60,7 @@ def emulated(monkeypatch, oms):
 
 
 def open_om(oms, name="plain", device="ascend:0", **facts):
-    return ascend.open_engine(oms.root / f"{name}.om", device=device, threads=None, facts=facts)
+    return session.open_engine(oms.root / f"{name}.om", device=device, threads=None, facts=facts)
 
 
 def write_bins(folder, images, manifest=True):
@@ -197,9 +197,7 @@ def test_names_that_collide_are_refused_and_stale_results_go(emulated, oms, tmp_
 
 def compile_om(oms, output, source=None, precision="high", batch_size=2, **options):
     options = {"soc_version": "Ascend310P3", "python": sys.executable, "op_precision_ini": str(INI), **options}
-    return ascend.compile_engine(
-        source or oms.onnx, output, precision=precision, batch_size=batch_size, options=options
-    )
+    return atc.compile_engine(source or oms.onnx, output, precision=precision, batch_size=batch_size, options=options)
 
 
 def test_om_is_found_readable_and_the_folder_stays_clean(emulated, oms, tmp_path, monkeypatch):
@@ -220,7 +218,7 @@ def test_om_is_found_readable_and_the_folder_stays_clean(emulated, oms, tmp_path
 def test_fp32_computes_in_fp32(emulated, oms, tmp_path):
     emulated()
     compile_om(oms, tmp_path / "bs2.om", precision="fp32")
-    engine = ascend.open_engine(tmp_path / "bs2.om", device="0", threads=None, facts={})
+    engine = session.open_engine(tmp_path / "bs2.om", device="0", threads=None, facts={})
     with engine:
         (output,), _ = engine.run(IMAGES[:2])
     assert np.allclose(output, expected(IMAGES[:2], str(oms.onnx)), atol=1e-5)
@@ -273,7 +271,7 @@ def test_success_needs_status_and_sentence(emulated, oms, tmp_path, monkeypatch)
         (fake / "atc").chmod(0o755)
         monkeypatch.setenv("PATH", str(fake), prepend=os.pathsep)
         with pytest.raises(UserError, match="atc failed with status"):
-            ascend.compile_engine(
+            atc.compile_engine(
                 oms.onnx, tmp_path / "out.om", precision="fp16", batch_size=2, options={"soc_version": "Ascend310P3"}
             )
 
@@ -305,7 +303,7 @@ def test_two_compiles_at_once(oms, tmp_path):
 )
 def test_device_is_not_the_npu_id(emulated, variant, device, npu, power):
     emulated(npu_smi=variant)
-    state = ascend.telemetry(f"ascend:{device}")
+    state = session.telemetry(f"ascend:{device}")
     assert state["npu_id"] == npu and (state["power_w"] is not None) == power and state["health"] == "OK"
     assert (state["processes"] == []) == (variant != "310P3-two" or device == 0)
 
@@ -313,7 +311,7 @@ def test_device_is_not_the_npu_id(emulated, variant, device, npu, power):
 def test_soc_version_is_that_of_the_host(emulated):
     for variant, soc in (("310P3-new", "Ascend310P3"), ("910B3", "Ascend910B3"), ("a3", "Ascend910_9392")):
         emulated(npu_smi=variant)
-        assert host.soc_version() == soc
+        assert npu_smi.soc_version() == soc
 
 
 @pytest.mark.parametrize(

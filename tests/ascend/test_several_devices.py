@@ -11,7 +11,7 @@ import yaml
 from cann import HERE, environment
 from test_emulator import Host
 
-from smlp import lock
+from smlp.core import lock
 
 ROOT = HERE.parents[1]
 

@@ -15,14 +15,20 @@ import numpy as np
 import pytest
 import torch
 
-from smlp import backends, dataset, digest, files, provenance
-from smlp.checkpoint import load_model
-from smlp.cli import UserError
+from smlp import backends
+from smlp.backends import onnxruntime
+from smlp.backends.base import batch_size_of
+from smlp.core import files, provenance
+from smlp.core.cli import UserError
+from smlp.core.tensor import shape_text
+from smlp.data import dataset
+from smlp.models.checkpoint import load_model
+from smlp.workflow import digest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAMES = backends.names()
 MODULES = {name: backends.load(name) for name in NAMES}
-COMPILING = [name for name in NAMES if MODULES[name].COMPILES_FROM]
+COMPILING = [name for name in NAMES if MODULES[name].compiles_from]
 
 # largest difference from eager PyTorch in fp32, as a fraction of the largest logit
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "high": 2e-2, "bf16": 1e-1, "int8": 5e-1}
@@ -30,7 +36,7 @@ BATCHES = (1, 3)
 
 
 def require_runtime(name):
-    missing = [package for package, version in provenance.versions(MODULES[name].PACKAGES).items() if version is None]
+    missing = [package for package, version in provenance.versions(MODULES[name].packages).items() if version is None]
     if missing:
         pytest.skip(f"backend {name}: {', '.join(missing)} not installed")
 
@@ -59,7 +65,7 @@ def options(images, tmp_path_factory):
     dataset.write_manifest(folder / dataset.MANIFEST, rows)
 
     def make(name, precision):
-        return {"calibration": str(folder)} if precision in getattr(MODULES[name], "CALIBRATED", ()) else {}
+        return {"calibration": str(folder)} if precision in MODULES[name].calibrated else {}
 
     return make
 
@@ -73,12 +79,12 @@ def engine_path(tiny, load_command, options, tmp_path_factory):
     def path(name, precision, batch):
         require_runtime(name)
         module = MODULES[name]
-        if module.COMPILES_FROM is None:
+        if module.compiles_from is None:
             return tiny.pth
         key = (name, precision, batch)
         if key not in made:
-            source = {"onnx": tiny.onnx, "checkpoint": tiny.pth}[module.COMPILES_FROM]
-            target = tmp_path_factory.mktemp("an engine") / f"{name}-{precision}-bs{batch}{module.SUFFIX}"
+            source = {"onnx": tiny.onnx, "checkpoint": tiny.pth}[module.compiles_from]
+            target = tmp_path_factory.mktemp("an engine") / f"{name}-{precision}-bs{batch}{module.suffix}"
             try:
                 compiler.compile_engine(name, precision, batch, source, target, options(name, precision))
             except backends.EngineFailure as failure:
@@ -100,7 +106,7 @@ def opened(path, name, **more):
 
 every_backend = pytest.mark.parametrize("name", NAMES)
 every_precision = pytest.mark.parametrize(
-    ("name", "precision"), [(name, precision) for name in NAMES for precision in MODULES[name].PRECISIONS]
+    ("name", "precision"), [(name, precision) for name in NAMES for precision in MODULES[name].precisions]
 )
 
 
@@ -110,21 +116,21 @@ every_precision = pytest.mark.parametrize(
 @every_backend
 def test_attributes(name):
     module = MODULES[name]
-    assert module.COMPILES_FROM in ("onnx", "checkpoint", None)
-    assert module.SUFFIX.startswith(".") and module.SUFFIX != ".json"
-    assert module.PRECISIONS and len(set(module.PRECISIONS)) == len(module.PRECISIONS)
-    assert isinstance(module.DEVICE, str) and module.DEVICE
-    assert module.PACKAGES and all(isinstance(package, str) for package in module.PACKAGES)
-    assert hasattr(module, "compile_engine") is (module.COMPILES_FROM is not None)
-    assert callable(module.open_engine)
-    assert module.__doc__
-    assert getattr(module, "GRAPH", "reference") in ("reference", "fused")
-    assert set(getattr(module, "CALIBRATED", ())) <= set(module.PRECISIONS)
-    assert set(module.PRECISIONS) <= set(TOLERANCE), "add the new precision to TOLERANCE"
+    assert module.compiles_from in ("onnx", "checkpoint", None)
+    assert module.suffix.startswith(".") and module.suffix != ".json"
+    assert module.precisions and len(set(module.precisions)) == len(module.precisions)
+    assert isinstance(module.device, str) and module.device
+    assert module.packages and all(isinstance(package, str) for package in module.packages)
+    assert (module.compile is not None) is (module.compiles_from is not None)
+    assert callable(module.open)
+    assert module.name == name
+    assert module.graph in ("reference", "fused")
+    assert set(module.calibrated) <= set(module.precisions)
+    assert set(module.precisions) <= set(TOLERANCE), "add the new precision to TOLERANCE"
 
 
 def test_suffixes_tell_backends_apart():
-    suffixes = [MODULES[name].SUFFIX for name in NAMES]
+    suffixes = [MODULES[name].suffix for name in NAMES]
     assert len(set(suffixes)) == len(suffixes)
 
 
@@ -191,7 +197,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @every_backend
 def test_a_missing_runtime_is_named(name, tmp_path):
-    engine = tmp_path / f"bs1{MODULES[name].SUFFIX}"
+    engine = tmp_path / f"bs1{MODULES[name].suffix}"
     engine.write_bytes(b"an engine")
     files.write_json(tmp_path / "bs1.json", {"backend": name, "precision": "fp32", "model_name": "test_resnet"})
     finished = python(BLOCK, SCRIPTS / "infer.py", "--model", engine)
@@ -204,7 +210,7 @@ def test_a_missing_runtime_is_named(name, tmp_path):
 @every_backend
 def test_a_runtime_is_imported_only_when_the_device_is_taken(name, engine_path):
     """Naming, finding and describing an engine costs nothing; `with` takes the device."""
-    path = engine_path(name, MODULES[name].PRECISIONS[0], 1)
+    path = engine_path(name, MODULES[name].precisions[0], 1)
     code = """
 import numpy
 from pathlib import Path
@@ -223,7 +229,7 @@ print(*sorted(after - before - set(sys.stdlib_module_names) - {"smlp"}))
 
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize(
-    ("name", "precision"), [(name, precision) for name in COMPILING for precision in MODULES[name].PRECISIONS]
+    ("name", "precision"), [(name, precision) for name in COMPILING for precision in MODULES[name].precisions]
 )
 def test_sidecar_of_an_engine(name, precision, batch, engine_path, tiny):
     path = engine_path(name, precision, batch)
@@ -231,7 +237,7 @@ def test_sidecar_of_an_engine(name, precision, batch, engine_path, tiny):
     assert (sidecar["backend"], sidecar["precision"], sidecar["batch"]) == (name, precision, batch)
     assert sidecar["sha256"] == files.digest(path)
     assert sidecar["inputs"]["source"]["sha256"] in (files.digest(tiny.onnx), files.digest(tiny.pth))
-    assert set(MODULES[name].PACKAGES) <= set(sidecar["versions"])
+    assert set(MODULES[name].packages) <= set(sidecar["versions"])
     assert isinstance(sidecar["emulated"], bool)
     assert not [file for file in path.parent.iterdir() if file.stem != path.stem]  # nothing else is left
 
@@ -240,8 +246,8 @@ def test_sidecar_of_an_engine(name, precision, batch, engine_path, tiny):
 def test_what_compile_refuses(name, load_command, tiny, tmp_path):
     require_runtime(name)
     compiler, module = load_command("compile"), MODULES[name]
-    source = {"onnx": tiny.onnx, "checkpoint": tiny.pth}[module.COMPILES_FROM]
-    precision, target = module.PRECISIONS[0], tmp_path / f"out{module.SUFFIX}"
+    source = {"onnx": tiny.onnx, "checkpoint": tiny.pth}[module.compiles_from]
+    precision, target = module.precisions[0], tmp_path / f"out{module.suffix}"
     for arguments, message in [
         ((name, "fp7", 1, source, target, {}), f"backend {name!r} has no precision 'fp7'; choose {precision}"),
         ((name, precision, 1, source, tmp_path / "out.engine", {}), f"out.engine: engines of backend {name!r} end in"),
@@ -254,14 +260,14 @@ def test_what_compile_refuses(name, load_command, tiny, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in COMPILING if MODULES[name].COMPILES_FROM == "onnx"])
+@pytest.mark.parametrize("name", [name for name in COMPILING if MODULES[name].compiles_from == "onnx"])
 def test_an_onnx_file_of_another_batch_is_not_compiled(name, load_command, mixer_onnx, tmp_path):
     require_runtime(name)
     mixer_onnx(tmp_path / "fixed.onnx", batch=4)
-    target = tmp_path / "out" / f"bs8{MODULES[name].SUFFIX}"
+    target = tmp_path / "out" / f"bs8{MODULES[name].suffix}"
     with pytest.raises(UserError, match="fixed batch of 4"):
         load_command("compile").compile_engine(
-            name, MODULES[name].PRECISIONS[0], 8, tmp_path / "fixed.onnx", target, {}
+            name, MODULES[name].precisions[0], 8, tmp_path / "fixed.onnx", target, {}
         )
     assert list(target.parent.iterdir()) == []
 
@@ -270,7 +276,7 @@ def test_an_onnx_file_of_another_batch_is_not_compiled(name, load_command, mixer
 def test_nothing_to_compile(name, load_command, tiny, tmp_path):
     with pytest.raises(UserError, match=f"backend '{name}' runs the checkpoint itself, there is nothing to compile"):
         load_command("compile").compile_engine(
-            name, MODULES[name].PRECISIONS[0], 1, tiny.pth, tmp_path / f"x{MODULES[name].SUFFIX}", {}
+            name, MODULES[name].precisions[0], 1, tiny.pth, tmp_path / f"x{MODULES[name].suffix}", {}
         )
 
 
@@ -292,13 +298,13 @@ def test_compile_as_a_command(command, tiny, tmp_path):
 def test_logits_agree_with_eager_pytorch(name, precision, batch, engine_path, images, expected, tiny):
     module = MODULES[name]
     with opened(engine_path(name, precision, batch), name) as engine:
-        assert engine.batch == (None if module.COMPILES_FROM is None else batch)
-        assert backends.batch_size(engine, batch) == batch
+        assert engine.batch == (None if module.compiles_from is None else batch)
+        assert batch_size_of(engine, batch) == batch
         (image,), (scores,) = engine.inputs, engine.outputs
         assert image.name and scores.name
         assert image.shape[1:] == (3, 160, 160)
         assert scores.shape[1:] == (tiny.classes,)
-        assert engine.device.split(":")[0] == module.DEVICE.split(":")[0]
+        assert engine.device.split(":")[0] == module.device.split(":")[0]
         feed = images.astype(image.dtype)
         for start in range(0, len(images), batch):
             (logits,), timings = engine.run(feed[start : start + batch])
@@ -314,7 +320,7 @@ def test_logits_agree_with_eager_pytorch(name, precision, batch, engine_path, im
 @pytest.fixture
 def engine(name, engine_path):
     """The backend's engine for batch 3, holding its device."""
-    with opened(engine_path(name, MODULES[name].PRECISIONS[0], 3), name) as engine:
+    with opened(engine_path(name, MODULES[name].precisions[0], 3), name) as engine:
         yield engine
 
 
@@ -371,7 +377,7 @@ def test_what_run_refuses(name, engine, images):
     ):
         with pytest.raises(UserError, match="takes .* 3x160x160|takes .*x3x160x160") as error:
             engine.run(wrong)
-        assert backends.shape_text(wrong.shape) in str(error.value)
+        assert shape_text(wrong.shape) in str(error.value)
         assert str(wrong.dtype) in str(error.value)
 
 
@@ -380,19 +386,19 @@ def test_another_number_of_images(name, engine, images):
     if engine.batch is None:
         for count in (1, 2, 3):
             assert engine.run(feed(engine, images)[:count])[0][0].shape[0] == count
-        assert (backends.batch_size(engine, None), backends.batch_size(engine, 5)) == (1, 5)
+        assert (batch_size_of(engine, None), batch_size_of(engine, 5)) == (1, 5)
         return
     for wrong in (feed(engine, images)[:2], np.concatenate([feed(engine, images)] * 2)):
         with pytest.raises(UserError, match=f"but got .* {len(wrong)}x3x160x160"):
             engine.run(wrong)
-    assert (backends.batch_size(engine, None), backends.batch_size(engine, 3)) == (3, 3)
+    assert (batch_size_of(engine, None), batch_size_of(engine, 3)) == (3, 3)
     with pytest.raises(UserError, match="--batchsize 5: the engine was compiled for batch 3"):
-        backends.batch_size(engine, 5)
+        batch_size_of(engine, 5)
 
 
 @every_backend
 def test_the_device_is_held_only_inside_the_with(name, engine_path, images):
-    engine = opened(engine_path(name, MODULES[name].PRECISIONS[0], 3), name)
+    engine = opened(engine_path(name, MODULES[name].precisions[0], 3), name)
     results = []
     for _ in range(2):  # it can be taken again
         with engine:
@@ -406,17 +412,17 @@ def test_the_device_is_held_only_inside_the_with(name, engine_path, images):
 def test_threads(name, engine_path, images, expected):
     threads = torch.get_num_threads()
     try:
-        with opened(engine_path(name, MODULES[name].PRECISIONS[0], 3), name, threads=1) as engine:
+        with opened(engine_path(name, MODULES[name].precisions[0], 3), name, threads=1) as engine:
             logits = engine.run(feed(engine, images))[0][0].astype(np.float32)
     finally:
         torch.set_num_threads(threads)
-    tolerance = TOLERANCE[MODULES[name].PRECISIONS[0]]
+    tolerance = TOLERANCE[MODULES[name].precisions[0]]
     assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
 
 
 @every_backend
 def test_a_device_that_is_not_there(name, engine_path):
-    path = engine_path(name, MODULES[name].PRECISIONS[0], 1)
+    path = engine_path(name, MODULES[name].precisions[0], 1)
     with pytest.raises(UserError, match="nowhere"), opened(path, name, device="nowhere"):
         pytest.fail("runs nowhere")
 
@@ -427,7 +433,7 @@ def test_a_device_that_is_not_there(name, engine_path):
 @every_backend
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, None], ids=["empty", "garbage", "truncated"])
 def test_a_damaged_engine(name, content, engine_path, tmp_path):
-    path = engine_path(name, MODULES[name].PRECISIONS[0], 1)
+    path = engine_path(name, MODULES[name].precisions[0], 1)
     damaged = tmp_path / f"a damaged engine{path.suffix}"
     for companion in path.parent.glob(f"{path.stem}.*"):
         shutil.copy(companion, tmp_path / f"{damaged.stem}{companion.suffix}")
@@ -441,7 +447,7 @@ def test_a_damaged_engine(name, content, engine_path, tmp_path):
 
 @every_backend
 def test_an_engine_that_its_sidecar_does_not_describe(name, engine_path, tmp_path):
-    path = engine_path(name, MODULES[name].PRECISIONS[0], 1)
+    path = engine_path(name, MODULES[name].precisions[0], 1)
     for companion in path.parent.glob(f"{path.stem}.*"):
         shutil.copy(companion, tmp_path)
     copy = tmp_path / path.name
@@ -457,7 +463,7 @@ def test_an_engine_that_its_sidecar_does_not_describe(name, engine_path, tmp_pat
 
 @every_backend
 def test_an_engine_that_is_not_there(name, tmp_path):
-    path = tmp_path / f"none{MODULES[name].SUFFIX}"
+    path = tmp_path / f"none{MODULES[name].suffix}"
     with pytest.raises(UserError) as error:
         opened(path, None)
     assert str(error.value).startswith(f"{path}: no such engine")
@@ -494,7 +500,7 @@ def test_an_engine_that_was_optimised_for_other_instructions(engine_path, monkey
 )
 def test_int8_weights_have_seven_bits_where_products_would_saturate(features, saturates, monkeypatch):
     monkeypatch.setattr(provenance, "cpu_features", lambda: features)
-    assert MODULES["onnxruntime"]._saturates() is saturates
+    assert onnxruntime._saturates() is saturates
 
 
 @pytest.mark.parametrize("threads", [1, 3])

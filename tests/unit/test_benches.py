@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from smlp import dataset, files, leftovers
+from smlp.core import files
+from smlp.data import dataset
+from smlp.workflow import leftovers
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 

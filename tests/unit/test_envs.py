@@ -71,5 +71,5 @@ def test_a_conda_file_has_the_runtime_of_its_backend():
     """Where a backend names distributions of PyPI, its file installs them: every result states their versions."""
     for backend in backends.names():
         text = (ENVS / f"{backend}.yaml").read_text()
-        for package in set(backends.load(backend).PACKAGES) - FROM_THE_HOST:
+        for package in set(backends.load(backend).packages) - FROM_THE_HOST:
             assert re.search(rf"\b{re.escape(package)}==", text), (backend, package)

@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import DEMO
 
-from smlp import dataset
+from smlp.data import dataset
 
 ENGINES = {
     **DEMO,

@@ -28,18 +28,27 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda, files, provenance
-from ..cli import UserError
-from . import Engine, EngineFailure, TensorInfo, Timings, first_line, memory_named, require, timed
+from ..core import files, provenance
+from ..core.cli import UserError
+from ..core.tensor import TensorInfo
+from . import _cuda
+from .base import (
+    CPU,
+    CUDA,
+    DEVICE,
+    Backend,
+    Engine,
+    EngineFailure,
+    Facts,
+    Option,
+    Options,
+    Timings,
+    first_line,
+    memory_named,
+    require,
+    timed,
+)
 
-COMPILES_FROM = "checkpoint"
-SUFFIX = ".pt2"
-PRECISIONS = ("fp32", "bf16", "fp16")
-DEVICE = "cpu"
-GRAPH = "fused"
-PACKAGES = ("torch", "torchvision", "timm", "einops", "numpy")
-
-_OPTIONS = {"graph": ("fused", "reference"), "cuda_graph": ("true", "false")}
 # freezing: weights are folded and laid out for the kernels once. dynamic_threads: the number of threads is
 # chosen when the engine runs, not when it is compiled.
 _CPU_CONFIG = {"freezing": True, "cpp.dynamic_threads": True}
@@ -52,22 +61,14 @@ _CUDA_CONFIG = {
 }
 
 
-def compile_engine(
-    source: Path, output: Path, *, precision: str, batch_size: int, options: dict[str, str]
-) -> dict[str, Any]:
+def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Compile the checkpoint `source`, whose sidecar names the model, to the package `output`.
 
     Raises UserError for an unknown option, a missing compiler or device, a precision that the device does not
     have, a model that cannot be compiled, and a batch that does not fit into memory.
     """
-    known = "; ".join(f"{name}={' or '.join(values)}" for name, values in _OPTIONS.items())
-    for key, value in options.items():
-        if key not in ("device", *_OPTIONS):
-            raise UserError(f"backend 'aotinductor' has no option {key!r}; it has device=…; {known}")
-        if key in _OPTIONS and value not in _OPTIONS[key]:
-            raise UserError(f"--option {key}={value}: {' or '.join(_OPTIONS[key])} was expected")
     torch = require("torch", "aotinductor")
-    device = _device(options.get("device", DEVICE))
+    device = _device(options.get("device", "cpu"))
     if precision == "fp16" and device.type == "cpu":
         raise UserError("backend 'aotinductor' has fp16 on CUDA devices only; choose bf16 or fp32 for the cpu")
     if precision == "bf16" and device.type == "cpu" and not _has_bf16():
@@ -86,17 +87,17 @@ def compile_engine(
     return {"batch": len(logits), "model_name": model_name, "device": device.type, **_built_for(device)}
 
 
-def made_for(options: dict[str, str]) -> dict[str, Any]:
+def made_for(options: Options) -> Facts:
     """The processor or GPU, and torch's build."""
     require("torch", "aotinductor")
-    return _built_for(_device(options.get("device", DEVICE)))
+    return _built_for(_device(options.get("device", "cpu")))
 
 
 def _device(name: str) -> Any:
     """`name` as a torch device that is there; raises UserError otherwise."""
     import torch
 
-    return torch.device("cpu") if name == "cpu" else cuda.device(name, "aotinductor")
+    return torch.device("cpu") if name == "cpu" else _cuda.device(name, "aotinductor")
 
 
 def _has_bf16() -> bool:
@@ -108,7 +109,7 @@ def _has_bf16() -> bool:
 
 def _model(source: Path, graph: str | None, stencil: bool) -> tuple[Any, str, tuple[int, ...]]:
     """The checkpoint's model as it is to be compiled, its name, and the shape of one image."""
-    from ..checkpoint import load_model
+    from ..models.checkpoint import load_model
     from ..models.fused import fuse
     from ..models.smlpnet import SMLPNet
 
@@ -191,7 +192,7 @@ def _named_failures(path: Path, batch_size: int) -> Iterator[None]:
         raise EngineFailure(f"{path}: AOTInductor failed at batch {batch_size} ({first_line(error)})") from error
 
 
-def _built_for(device: Any) -> dict[str, Any]:
+def _built_for(device: Any) -> Facts:
     """What must be the same where the engine runs."""
     import torch
 
@@ -206,14 +207,14 @@ def _built_for(device: Any) -> dict[str, Any]:
     }
 
 
-def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """An engine made by `compile_engine` on this kind of processor."""
     return _Package(path, device, threads, facts)
 
 
 class _Package(Engine):
-    def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
-        made_for = facts.get("device", DEVICE)
+    def __init__(self, path: Path, device: str, threads: int | None, facts: Facts) -> None:
+        made_for = facts.get("device", "cpu")
         if device.partition(":")[0] != made_for:
             raise UserError(f"{path}: was compiled for {made_for}, not for {device!r}; add --device {made_for}")
         self._path, self._threads, self._facts = path, threads, facts
@@ -242,7 +243,7 @@ class _Package(Engine):
             self._model = _load(self._path, self._device)
             output_shape = tuple(self._model(torch.zeros(shape, device=self._device)).shape)
             if self._device.type == "cuda":
-                self._steps = cuda.Steps(shape, output_shape, self._device)
+                self._steps = _cuda.Steps(shape, output_shape, self._device)
                 if self._facts.get("options", {}).get("cuda_graph") != "false":
                     self._capture()
         self.inputs = [TensorInfo("input", np.dtype(np.float32), shape)]
@@ -290,3 +291,27 @@ def _metadata(path: Path) -> dict[str, str]:
 def _differing(value: Any, other: Any) -> str:
     """`value` for people; of a long list only what `other` lacks."""
     return "with " + (", ".join(sorted(set(value) - set(other))) or "fewer") if isinstance(value, list) else repr(value)
+
+
+BACKEND = Backend(
+    name="aotinductor",
+    compiles_from="checkpoint",
+    suffix=".pt2",
+    precisions=("fp32", "bf16", "fp16"),
+    devices=(CPU, CUDA),
+    graph="fused",
+    packages=("torch", "torchvision", "timm", "einops", "numpy"),
+    options=(
+        DEVICE,
+        Option(
+            "graph",
+            "fused (the default for sMLPNets) or reference (for every other model)",
+            choices=("fused", "reference"),
+            setting=False,
+        ),
+        Option("cuda_graph", "replay all kernels of a run as one CUDA graph; true unless given. CUDA only", "boolean"),
+    ),
+    compile=compile_engine,
+    open=open_engine,
+    made_for=made_for,
+)

@@ -15,17 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from .. import provenance
-from ..cli import UserError
-from . import Engine, EngineFailure, TensorInfo, Timings, first_line, memory_named, require, timed
-
-COMPILES_FROM = "onnx"
-SUFFIX = ".onnx"
-PRECISIONS = ("fp32", "int8")
-CALIBRATED = ("int8",)
-DEVICE = "cpu"
-GRAPH = "fused"
-PACKAGES = ("onnxruntime", "onnx", "numpy")
+from ..core import provenance
+from ..core.cli import UserError
+from ..core.tensor import TensorInfo
+from . import _calibration
+from .base import (
+    CALIBRATION,
+    CPU,
+    CUDA,
+    DEVICE,
+    Backend,
+    Engine,
+    EngineFailure,
+    Facts,
+    Options,
+    Timings,
+    first_line,
+    memory_named,
+    require,
+    timed,
+)
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _QUANTISED = ["Conv", "MatMul"]
@@ -33,31 +42,26 @@ _QDQ_OPSET = 13  # the first whose QuantizeLinear knows channels
 _INSTALL = "and the CUDA provider is in onnxruntime-gpu; install that in place of onnxruntime"
 
 
-def compile_engine(
-    source: Path, output: Path, *, precision: str, batch_size: int, options: dict[str, str]
-) -> dict[str, Any]:
+def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Fix the batch dimension of the ONNX file `source` and write ONNX Runtime's optimised graph to `output`.
 
     The optimised graph uses kernels and memory layouts of this processor (sidecar: `cpu_model`, or `device`).
     """
     onnx = require("onnx", "onnxruntime")
     runtime = require("onnxruntime", "onnxruntime")
-    from .. import calibration, graph
+    from ..models import onnx_graph
 
-    options = dict(options)
-    folder, kind = calibration.folder_option(options, precision), options.pop("device", DEVICE)
-    if options:
-        raise UserError(f"backend 'onnxruntime' has no option {sorted(options)[0]!r}; it has device and calibration")
+    folder, kind = _calibration.folder_option(options, precision), options.get("device", "cpu")
     if folder and kind != "cpu":
         raise UserError("backend 'onnxruntime' has int8 on the cpu only; choose fp32 for cuda")
     providers = _providers(kind)
-    model = graph.load(source)
-    graph.require_batch(model, batch_size)
-    facts: dict[str, Any] = {}
+    model = onnx_graph.load(source)
+    onnx_graph.require_batch(model, batch_size)
+    facts: Facts = {}
     if folder:
         model = _quantise(model, folder)
-        facts["calibration"] = calibration.facts(folder)
-    model = graph.with_batch(model, batch_size)
+        facts["calibration"] = _calibration.facts(folder)
+    model = onnx_graph.with_batch(model, batch_size)
     session_options = runtime.SessionOptions()
     session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session_options.optimized_model_filepath = str(output)
@@ -70,15 +74,15 @@ def compile_engine(
         ) from None
     optimised = onnx.load(output)
     return {
-        "batch": graph.batch(optimised),
-        "node_counts": graph.node_counts(optimised),
+        "batch": onnx_graph.batch(optimised),
+        "node_counts": onnx_graph.node_counts(optimised),
         "device": kind,
         **made_for(options),
         **facts,
     }
 
 
-def made_for(options: dict[str, str]) -> dict[str, Any]:
+def made_for(options: Options) -> Facts:
     """The processor, whose kernels and memory layouts the graph states."""
     return {"cpu_model": provenance.cpu_model(), "cpu_features": provenance.cpu_features()}
 
@@ -89,17 +93,17 @@ def _quantise(model: Any, folder: Path) -> Any:
     from onnx import version_converter
     from onnxruntime import quantization
 
-    from .. import calibration, graph
+    from ..models import onnx_graph
 
-    image = graph.inputs(model)[0]
-    content = calibration.images(folder, graph.image_info(model))
+    image = onnx_graph.inputs(model)[0]
+    content = _calibration.images(folder, onnx_graph.image_info(model))
 
     class Reader(quantization.CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
             images = next(content, None)
             return None if images is None else {image.name: images}
 
-    if graph.opset(model) < _QDQ_OPSET:
+    if onnx_graph.opset(model) < _QDQ_OPSET:
         model = version_converter.convert_version(model, _QDQ_OPSET)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{number}"
@@ -131,7 +135,7 @@ def _saturates() -> bool:
     return "avx2" in features and not any("vnni" in name or name == "amx_int8" for name in features)
 
 
-def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """An engine made by `compile_engine`, or any ONNX file with one image input."""
     return _Session(path, device, threads, facts)
 
@@ -149,7 +153,7 @@ def _providers(device: str) -> list[Any]:
 
 
 class _Session(Engine):
-    def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
+    def __init__(self, path: Path, device: str, threads: int | None, facts: Facts) -> None:
         kind, _, index = device.partition(":")
         if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
             raise UserError(f"backend 'onnxruntime' runs on cpu, cuda or cuda:N, not on {device!r}")
@@ -231,3 +235,20 @@ def _info(value: Any) -> TensorInfo:
         raise UserError(f"the engine's {value.name!r} is a {value.type}; one of {', '.join(_DTYPES)} was expected")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorInfo(value.name, np.dtype(_DTYPES[value.type]), shape)
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    compiles_from="onnx",
+    suffix=".onnx",
+    precisions=("fp32", "int8"),
+    calibrated=("int8",),
+    devices=(CPU, CUDA),
+    graph="fused",
+    packages=("onnxruntime", "onnx", "numpy"),
+    options=(DEVICE, CALIBRATION),
+    compile=compile_engine,
+    open=open_engine,
+    made_for=made_for,
+    reference_for="onnx",
+)

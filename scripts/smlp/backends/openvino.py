@@ -11,17 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, provenance
-from ..cli import UserError
-from . import Engine, EngineFailure, TensorInfo, Timings, Together, first_line, memory_named, require, timed
-
-COMPILES_FROM = "onnx"
-SUFFIX = ".xml"
-PRECISIONS = ("fp32", "bf16", "int8")
-CALIBRATED = ("int8",)
-DEVICE = "cpu"
-GRAPH = "fused"
-PACKAGES = ("openvino", "nncf", "onnx", "numpy")
+from ..core import files, provenance
+from ..core.cli import UserError
+from ..core.tensor import TensorInfo
+from . import _calibration
+from .base import (
+    CALIBRATION,
+    Backend,
+    Engine,
+    EngineFailure,
+    Facts,
+    Options,
+    Timings,
+    Together,
+    first_line,
+    memory_named,
+    require,
+    timed,
+)
 
 # Left alone, NNCF quantises the residual stream and the insides of layer norm, GELU and batch norm too. That costs
 # accuracy, and speed: the CPU plugin no longer recognises what it would fuse into the matrix products.
@@ -30,34 +37,29 @@ _NOT_QUANTISED = (
 )  # fmt: skip
 
 
-def compile_engine(
-    source: Path, output: Path, *, precision: str, batch_size: int, options: dict[str, str]
-) -> dict[str, Any]:
+def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Write the ONNX file `source` as IR of a fixed batch: `output`, and its weights in the .bin beside it.
 
     options: `calibration`, needed for int8: the folder of bins whose images the activations' ranges are taken from.
     The files of fp32 and bf16 are the same but for what they are run as; their weights are fp32.
     """
     openvino = require("openvino", "openvino")
-    from .. import calibration, graph
+    from ..models import onnx_graph
 
-    options = dict(options)
-    folder = calibration.folder_option(options, precision)
-    if options:
-        raise UserError(f"backend 'openvino' has no option {sorted(options)[0]!r}; it has calibration, for int8")
-    onnx_model = graph.load(source)
-    graph.require_batch(onnx_model, batch_size)
-    image = graph.image_info(onnx_model)
+    folder = _calibration.folder_option(options, precision)
+    onnx_model = onnx_graph.load(source)
+    onnx_graph.require_batch(onnx_model, batch_size)
+    image = onnx_graph.image_info(onnx_model)
     core = openvino.Core()
     # what int8 leaves in floating point runs a tenth faster in bf16, with errors far below those of int8
     hint = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if _has_bf16(core) else "f32"}[precision]
     _require(core, hint, f"precision {precision}")
-    facts: dict[str, Any] = {"inference_precision": hint}
+    facts: Facts = {"inference_precision": hint}
     try:
         model = core.read_model(source)
         if folder:
-            model = _quantise(model, list(calibration.images(folder, image)))
-            facts["calibration"] = calibration.facts(folder)
+            model = _quantise(model, list(_calibration.images(folder, image)))
+            facts["calibration"] = _calibration.facts(folder)
         model.reshape([batch_size, *image.shape[1:]])
         openvino.save_model(model, output, compress_to_fp16=False)
         made = core.read_model(output)
@@ -73,7 +75,7 @@ def compile_engine(
     }
 
 
-def made_for(options: dict[str, str]) -> dict[str, Any]:
+def made_for(options: Options) -> Facts:
     """The processor: it decides whether int8 leaves the rest to bf16."""
     return {"cpu_model": provenance.cpu_model(), "cpu_features": provenance.cpu_features()}
 
@@ -96,13 +98,13 @@ def _quantise(model: Any, images: list[np.ndarray]) -> Any:
     )
 
 
-def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """An engine made by `compile_engine`, or any IR with one image input, which then runs in fp32."""
     return _CompiledModel(path, device, threads, facts)
 
 
 class _CompiledModel(Engine):
-    def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
+    def __init__(self, path: Path, device: str, threads: int | None, facts: Facts) -> None:
         if device != "cpu":
             raise UserError(f"backend 'openvino' runs on the cpu here, not on {device!r}")
         self._path, self._threads = path, threads
@@ -135,7 +137,7 @@ class _CompiledModel(Engine):
         self._request = compiled.create_infer_request()
         self._queue = None
 
-    def _compile(self, properties: dict[str, Any]) -> Any:
+    def _compile(self, properties: Facts) -> Any:
         # Where the CPU has bf16, OpenVINO would take it for an fp32 model too unless told which precision to use.
         properties["INFERENCE_PRECISION_HINT"] = self._hint
         if self._threads:
@@ -166,7 +168,7 @@ class _CompiledModel(Engine):
         self._queue.wait_all()
         return Together(np.sort(ended_s) - started_s, np.array(latency_ms), self._queue_settings)
 
-    def _open_queue(self) -> tuple[Any, dict[str, Any]]:
+    def _open_queue(self) -> tuple[Any, Facts]:
         """As many requests as OpenVINO finds best for this CPU and model, each on a stream of its own."""
         from openvino import AsyncInferQueue
 
@@ -178,7 +180,7 @@ class _CompiledModel(Engine):
         del self._request, self._queue, self._model, self._core
 
 
-def _settings(compiled: Any) -> dict[str, Any]:
+def _settings(compiled: Any) -> Facts:
     """What a compiled model really runs with, read back from it."""
     return {
         "inference_precision": compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
@@ -201,3 +203,19 @@ def _require(core: Any, hint: str, what: str) -> None:
 def _info(port: Any) -> TensorInfo:
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
     return TensorInfo(port.get_any_name(), port.get_element_type().to_dtype(), shape)
+
+
+BACKEND = Backend(
+    name="openvino",
+    compiles_from="onnx",
+    suffix=".xml",
+    companions=(".bin",),
+    precisions=("fp32", "bf16", "int8"),
+    calibrated=("int8",),
+    graph="fused",
+    packages=("openvino", "nncf", "onnx", "numpy"),
+    options=(CALIBRATION,),
+    compile=compile_engine,
+    open=open_engine,
+    made_for=made_for,
+)

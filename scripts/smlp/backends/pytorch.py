@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..cli import UserError
-from . import Engine, TensorInfo, Timings, require, timed
-
-COMPILES_FROM = None
-SUFFIX = ".pth"
-PRECISIONS = ("fp32",)
-DEVICE = "cpu"
-PACKAGES = ("torch", "torchvision", "timm", "einops")
+from ..core.cli import UserError
+from ..core.tensor import TensorInfo
+from .base import Backend, Engine, Facts, Timings, require, timed
 
 
-def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """A checkpoint as an engine of any batch size. `facts` (its sidecar) must name the model."""
     return _Eager(path, device, threads, facts)
 
 
 class _Eager(Engine):
-    def __init__(self, path: Path, device: str, threads: int | None, facts: dict[str, Any]) -> None:
+    def __init__(self, path: Path, device: str, threads: int | None, facts: Facts) -> None:
         if device != "cpu":
             raise UserError(f"backend 'pytorch' is the fp32 reference and runs on the cpu, not on {device!r}")
         if "model_name" not in facts:
@@ -35,7 +29,7 @@ class _Eager(Engine):
 
     def _open(self) -> None:
         torch = require("torch", "pytorch")
-        from ..checkpoint import load_model
+        from ..models.checkpoint import load_model
 
         if self._threads:
             torch.set_num_threads(self._threads)
@@ -53,3 +47,13 @@ class _Eager(Engine):
 
     def _close(self) -> None:
         del self._model
+
+
+BACKEND = Backend(
+    name="pytorch",
+    suffix=".pth",
+    precisions=("fp32",),
+    packages=("torch", "torchvision", "timm", "einops"),
+    open=open_engine,
+    reference_for="checkpoint",
+)

@@ -21,18 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import cuda, files, provenance
-from ..cli import UserError
-from . import Engine, EngineFailure, TensorInfo, Timings, require
-
-COMPILES_FROM = "onnx"
-SUFFIX = ".plan"
-PRECISIONS = ("fp32", "fp16")
-DEVICE = "cuda:0"
-PACKAGES = ("tensorrt", "torch", "onnx", "onnxruntime", "numpy")
+from ..core import files, provenance
+from ..core.cli import UserError
+from ..core.tensor import TensorInfo
+from . import _cuda
+from .base import CUDA, DEVICE, Backend, Engine, EngineFailure, Facts, Option, Options, Timings, require
 
 INPUT, OUTPUT = "input", "output"  # as scripts/export.py names them
-_OPTIONS = ("device", "trtexec", "workspace_mib")
 # TensorRT 7 starts from 16 MiB, too little for most of its convolutions
 _OLD_WORKSPACE_MIB = 4096
 _QUERIES = 10
@@ -40,25 +35,18 @@ _INSTALL = "and there is no trtexec on the PATH either; install TensorRT, or add
 _NUMBER = r"([-+.\w]+)"
 
 
-def compile_engine(
-    source: Path, output: Path, *, precision: str, batch_size: int, options: dict[str, str]
-) -> dict[str, Any]:
+def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Fix the batch dimension of the ONNX file `source`, build the plan `output`, and run it once to read it back.
 
     Raises UserError for an unknown option, where neither trtexec nor the package is there, and with the builder's
     own words where it fails.
     """
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise UserError(f"backend 'tensorrt' has no option {unknown[0]!r}; it has {', '.join(_OPTIONS)}")
     onnx = require("onnx", "tensorrt")
-    from .. import graph
+    from ..models import onnx_graph
 
-    if options.get("workspace_mib", "1").isdigit() is False:
-        raise UserError(f"--option workspace_mib={options['workspace_mib']}: a whole number of MiB was expected")
-    device = options.get("device", DEVICE)
-    model = graph.with_batch(graph.load(source), batch_size)
-    input_shape = [batch_size, *graph.shape(graph.inputs(model)[0])[1:]]
+    device = options.get("device", "cuda:0")
+    model = onnx_graph.with_batch(onnx_graph.load(source), batch_size)
+    input_shape = [batch_size, *onnx_graph.shape(onnx_graph.inputs(model)[0])[1:]]
     tool = _find_trtexec(options.get("trtexec"))
     with tempfile.TemporaryDirectory() as scratch:
         network = Path(scratch) / "network.onnx"
@@ -82,12 +70,12 @@ def compile_engine(
     return {**facts, "batch": len(logits), "num_classes": logits.shape[1]}
 
 
-def open_engine(path: Path, *, device: str, threads: int | None, facts: dict[str, Any]) -> Engine:
+def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """An engine made by `compile_engine` on this model of GPU."""
     return _engine(path, device, facts)
 
 
-def _engine(path: Path, device: str, facts: dict[str, Any]) -> Engine:
+def _engine(path: Path, device: str, facts: Facts) -> Engine:
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise UserError(f"backend 'tensorrt' runs on cuda or cuda:N, not on {device!r}")
     version = provenance.versions(["tensorrt"])["tensorrt"]
@@ -152,7 +140,7 @@ def run_command(trtexec: str, flags: set[str], plan: Path, device: str) -> list[
     return command
 
 
-def parse_report(text: str) -> dict[str, Any]:
+def parse_report(text: str) -> Facts:
     """What trtexec printed: `tensorrt` (version; "7" before it said), `gpu` (None before it said) and, where it ran,
     the means `compute_ms`, `h2d_ms`, `d2h_ms` of a query (None where it does not tell).
 
@@ -161,7 +149,7 @@ def parse_report(text: str) -> dict[str, Any]:
     """
     banner = re.search(r"\[TensorRT v(\d+)\]", text)
     gpu = re.search(r"Selected Device: (.+)", text)
-    report: dict[str, Any] = {
+    report: Facts = {
         "tensorrt": _version(int(banner[1])) if banner else "7",
         "gpu": gpu[1].strip() if gpu else None,
     }
@@ -224,7 +212,7 @@ def _call(command: Sequence[str], path: Path, folder: str | None = None) -> str:
 class _ByTrtexec(Engine):
     """A process a batch."""
 
-    def __init__(self, path: Path, device: str, facts: dict[str, Any], tool: str) -> None:
+    def __init__(self, path: Path, device: str, facts: Facts, tool: str) -> None:
         self._path, self._facts, self._tool = path.resolve(), facts, tool
         self.device = device
 
@@ -259,10 +247,10 @@ class _ByTrtexec(Engine):
 # ---- the package
 
 
-def _build(trt: Any, model: Any, plan: Path, precision: str, device: str, workspace_mib: str | None) -> dict[str, Any]:
+def _build(trt: Any, model: Any, plan: Path, precision: str, device: str, workspace_mib: str | None) -> Facts:
     """Build by the package: `model` is an ONNX model of fixed batch."""
     torch = require("torch", "tensorrt")
-    gpu = cuda.device(device, "tensorrt")
+    gpu = _cuda.device(device, "tensorrt")
     torch.cuda.set_device(gpu)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
@@ -294,7 +282,7 @@ def _build(trt: Any, model: Any, plan: Path, precision: str, device: str, worksp
 class _ByPackage(Engine):
     """Buffers and stream are torch's."""
 
-    def __init__(self, path: Path, device: str, facts: dict[str, Any]) -> None:
+    def __init__(self, path: Path, device: str, facts: Facts) -> None:
         self._path, self._facts = path, facts
         self.device = device
 
@@ -302,7 +290,7 @@ class _ByPackage(Engine):
         import tensorrt
         import torch
 
-        device = cuda.device(self.device, "tensorrt")
+        device = _cuda.device(self.device, "tensorrt")
         if torch.cuda.get_device_name(device) != self._facts["gpu"]:
             raise UserError(
                 f"{self._path}: was built for {self._facts['gpu']}, this is {torch.cuda.get_device_name(device)}; "
@@ -325,7 +313,7 @@ class _ByPackage(Engine):
             )
         image, logits = tensors[tensorrt.TensorIOMode.INPUT], tensors[tensorrt.TensorIOMode.OUTPUT]
         self.inputs, self.outputs = [image], [logits]
-        self._steps = cuda.Steps(image.shape, logits.shape, device)
+        self._steps = _cuda.Steps(image.shape, logits.shape, device)
         self._context.set_tensor_address(image.name, self._steps.images.data_ptr())
         self._context.set_tensor_address(logits.name, self._steps.logits.data_ptr())
 
@@ -348,3 +336,25 @@ def _half(model: Any) -> Any:
     # the squares in a layer norm pass 65504 long before their mean's root does
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, "Pow", "ReduceMean", "Sqrt"]
     return float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+
+
+BACKEND = Backend(
+    name="tensorrt",
+    compiles_from="onnx",
+    suffix=".plan",
+    precisions=("fp32", "fp16"),
+    devices=(CUDA,),
+    packages=("tensorrt", "torch", "onnx", "onnxruntime", "numpy"),
+    options=(
+        DEVICE,
+        Option("trtexec", "path of trtexec; the one on the PATH unless given"),
+        Option(
+            "workspace_mib",
+            "largest workspace of the builder, in MiB; TensorRT's own choice unless given",
+            kind="integer",
+            minimum=1,
+        ),
+    ),
+    compile=compile_engine,
+    open=open_engine,
+)

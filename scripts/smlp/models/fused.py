@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..cli import UserError
+from ..core.cli import UserError
 from .smlpnet import SMLPNet
 
 

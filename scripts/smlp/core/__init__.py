@@ -1,0 +1,1 @@
+"""What every command needs: errors, whole files, locks, provenance, downloads. Imports nothing else of ours."""

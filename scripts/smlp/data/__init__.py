@@ -1,0 +1,1 @@
+"""Images on their way to an engine: the data set, its transform, its bins. May import core."""

@@ -1,0 +1,319 @@
+"""The validation set: which images, which labels, in which order; its shards; the manifest of the bins.
+
+Standard library only, and quick to import: the workflow lists the images each time it starts.
+
+Two layouts are read below `data_root`, the folder that contains val/:
+  val/<class>/*.JPEG   as torchvision's ImageFolder: the label is the position of the class folder in sorted order
+  val/*.JPEG           with val_label.txt in `data_root` or in val/, one line an image: `name label`
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, NoReturn
+
+from ..core import files
+from ..core.cli import UserError
+
+# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+MANIFEST = "manifest.csv"
+MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
+# What the folder of a shard holds, as a regular expression of file names
+SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
+
+
+class Entry(NamedTuple):
+    """One image of the split: its position in it, its path relative to data_root, its class folder and index."""
+
+    index: int
+    image: str
+    class_name: str
+    label: int
+
+
+class Row(NamedTuple):
+    """One image of a manifest. Several rows name the same bin where it holds a batch or a shard, in its order."""
+
+    index: int
+    bin: str
+    image: str
+    class_name: str
+    label: int
+    sha256: str
+
+
+def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
+    """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
+
+    Raises UserError where the folder is not there, is empty, or does not give every image exactly one label.
+    """
+    root = Path(data_root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder; give the folder that contains {split}/")
+    if split in ("", "..") or split != PurePosixPath(split).name:
+        raise UserError(f"split {split!r}: is not the name of a folder below {root}; val was expected")
+    folder = root / split
+    if not folder.is_dir():
+        raise UserError(
+            f"{root}: contains no folder {split}/; put the images into {folder}/<class>/, or check the path"
+        )
+
+    with os.scandir(folder) as found:
+        children = sorted((child.name, child.is_dir()) for child in found)
+    classes = [name for name, is_folder in children if is_folder]
+    loose = [name for name, is_folder in children if not is_folder and _is_image(name)]
+    if classes and loose:
+        raise UserError(
+            f"{folder}: contains class folders ({classes[0]}, …) and images beside them ({loose[0]}, …), which would "
+            "have no label; keep one or the other"
+        )
+    if classes:
+        return list(_labelled_by_folder(root, split, classes))
+    if loose:
+        return _labelled_by_file(root, split, loose)
+    raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
+
+
+def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:
+    """Part `index` (from 0) of `count` contiguous parts that differ by at most one batch.
+
+    Parts start where a batch starts, so that no bin belongs to two of them.
+    """
+    batches = -(-len(entries) // batch_size)
+    first, last = (batches // count * part + min(part, batches % count) for part in (index, index + 1))
+    return list(entries[first * batch_size : last * batch_size])
+
+
+def draw(
+    entries: Sequence[Entry], data_root: str | Path, count: int, seed: int, scored: Collection[str]
+) -> list[Entry]:
+    """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
+
+    To calibrate int8 engines with: were one of these images scored as well, the accuracy would flatter.
+    scored: SHA-256 of image files. The order is that of a digest of seed and path: the same choice on every machine,
+    and images that are added later move into it without shuffling the rest. Raises UserError where there are too few.
+    """
+    scored = frozenset(scored)
+    drawn: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: _rank(seed, entry.image)):
+        if len(drawn) == count:
+            break
+        sha256 = files.digest(Path(data_root, entry.image))
+        if sha256 not in scored:
+            drawn.setdefault(sha256, entry._replace(index=len(drawn)))
+    if len(drawn) < count:
+        raise UserError(
+            f"{data_root}: has only {len(drawn)} different images to calibrate with that are not scored, {count} were "
+            "asked for; ask for fewer (calibration.images), or add training images"
+        )
+    return list(drawn.values())
+
+
+def _rank(seed: int, image: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{image}".encode("utf-8", "surrogateescape")).digest()
+
+
+def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
+    """SHA-256 of every image that the manifests list."""
+    return frozenset(row.sha256 for manifest in manifests for row in read_manifest(manifest))
+
+
+def state(entries: Iterable[Entry], data_root: str | os.PathLike) -> str:
+    """Hexadecimal digest of the images' positions, paths, labels, sizes and modification times; reads none of them."""
+    checksum = hashlib.sha256()
+    root = os.fspath(data_root)
+    for entry in entries:
+        found = os.stat(os.path.join(root, entry.image))
+        line = f"{entry.index}\0{entry.image}\0{entry.label}\0{found.st_size}\0{found.st_mtime_ns}\n"
+        checksum.update(line.encode("utf-8", "surrogateescape"))
+    return checksum.hexdigest()
+
+
+def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: str | os.PathLike) -> str:
+    """A text that changes only when the shard in `shard_folder` has to be made again from `entries`.
+
+    It is the state that the shard's sidecar records as long as the images are those it was made from: the same
+    state, or else (a touched or copied file) the same positions, labels and SHA-256. Otherwise, or where there
+    is no shard yet, it is the current state.
+    """
+    current = state(entries, data_root)
+    try:
+        sidecar = files.read_json(sidecar_path(shard_folder), "the sidecar of a shard")
+        if sidecar["state"] == current:
+            return current
+        rows = read_manifest(Path(shard_folder) / MANIFEST)
+        made_from = {row.index: (row.image, row.label, row.sha256) for row in rows}
+        made_from.update((bad["index"], (bad["image"], bad["label"], bad["sha256"])) for bad in sidecar["skipped"])
+    except (UserError, KeyError, TypeError):  # absent or damaged: it has to be made
+        return current
+    listed = {index: (image, label) for index, (image, label, _) in made_from.items()}
+    if listed == {entry.index: (entry.image, entry.label) for entry in entries} and all(
+        files.digest(Path(data_root, entry.image)) == made_from[entry.index][2] for entry in entries
+    ):
+        return sidecar["state"]
+    return current
+
+
+def sidecar_path(shard_folder: str | os.PathLike) -> Path:
+    """The JSON file beside the folder of a shard; a folder's name has no suffix to replace, even with a dot in it."""
+    folder = Path(os.path.abspath(shard_folder))
+    return folder.with_name(folder.name + ".json")
+
+
+def bin_name(number: int) -> str:
+    """File name of a bin; `number` counts batches over the whole split, so shards never share a name."""
+    return f"batch-{number:05d}.bin"
+
+
+def packed_name(first_index: int) -> str:
+    """File name of a packed shard; the number is its first image's, so shards never share a name."""
+    return f"images-{first_index:05d}.npy"
+
+
+def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Write the manifest as CSV. Names that are not UTF-8 keep their bytes."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        plain = csv.writer(stream, lineterminator="\n")
+        # a carriage return ends a line for readers, but Python before 3.13 does not quote it on its own account
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(MANIFEST_COLUMNS)
+        for row in rows:
+            (quoted if "\r" in row.image else plain).writerow(row)
+
+
+def read_manifest(path: str | os.PathLike) -> list[Row]:
+    """The rows of a manifest in their order, checked.
+
+    Raises UserError naming the file and line for a missing column, a value that is none, an index that occurs
+    twice, or a bin whose rows do not stand together (its images could not be told apart).
+    """
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            missing = [column for column in MANIFEST_COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(
+                    f"{path}: has no column {', '.join(missing)}; a manifest of scripts/preprocess.py was expected "
+                    f"(columns {','.join(MANIFEST_COLUMNS)})"
+                )
+            numbered = [(reader.line_num, _row(record, f"{path}, line {reader.line_num}")) for record in reader]
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; a manifest of scripts/preprocess.py was expected there") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: is not a manifest in CSV ({error}); preprocess again") from None
+    if not numbered:
+        raise UserError(f"{path}: lists no images; preprocess again")
+
+    indexes: set[int] = set()
+    bins: set[str] = set()
+    previous = None
+    for line, row in numbered:
+        if row.index in indexes:
+            raise UserError(f"{path}, line {line}: index {row.index} occurs a second time; preprocess again")
+        if row.bin != previous and row.bin in bins:
+            raise UserError(f"{path}, line {line}: bin {row.bin} occurs again after other bins; preprocess again")
+        indexes.add(row.index)
+        bins.add(row.bin)
+        previous = row.bin
+    return [row for _, row in numbered]
+
+
+def _row(record: dict, where: str) -> Row:
+    """A Row from a CSV record, its numbers parsed and its bin kept inside the manifest's folder."""
+    if None in record or None in record.values():
+        raise UserError(f"{where}: has not as many values as the header has columns; preprocess again")
+    numbers = {column: _whole(record[column]) for column in ("index", "label")}
+    for column, number in numbers.items():
+        if number is None:
+            raise UserError(
+                f"{where}: {column} {record[column]!r} is not a whole number of at least 0; preprocess again"
+            )
+    parts = record["bin"].split("/")
+    if not parts[0] or ".." in parts:  # empty, absolute, or leading out
+        raise UserError(f"{where}: bin {record['bin']!r} is not a path inside the manifest's folder; preprocess again")
+    return Row(numbers["index"], record["bin"], record["image"], record["class"], numbers["label"], record["sha256"])
+
+
+def _whole(text: str) -> int | None:
+    """A whole number of at least 0 written in plain digits, else None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_EXTENSIONS)
+
+
+def _labelled_by_folder(root: Path, split: str, classes: list[str]) -> Iterator[Entry]:
+    """Entries of the class-folder layout, in the order of torchvision.datasets.ImageFolder."""
+    index = 0
+    for label, class_name in enumerate(classes):
+        folder = f"{split}/{class_name}"
+        before = index
+        for path in _images_below(os.path.join(root, folder)):
+            yield Entry(index, f"{folder}/{path}", class_name, label)
+            index += 1
+        if index == before:
+            raise UserError(
+                f"{root / folder}: class folder without images ({' '.join(IMAGE_EXTENSIONS)}); fill it, or remove it "
+                "(every class after it then moves down by one)"
+            )
+
+
+def _images_below(folder: str) -> list[str]:
+    """Paths of all images below `folder`, relative to it, folder by folder as torchvision sorts them."""
+    levels = []
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        for name in folders:
+            target = os.path.realpath(os.path.join(place, name))
+            if (
+                os.path.islink(os.path.join(place, name))
+                and os.path.commonpath([target, os.path.realpath(place)]) == target
+            ):
+                raise UserError(
+                    f"{place}/{name}: is a link to a folder around it; its images would count again and again"
+                )
+        levels.append((place, sorted(filter(_is_image, names))))
+    return [os.path.join(place, name)[len(folder) + 1 :] for place, names in sorted(levels) for name in names]
+
+
+def _raise(error: OSError) -> NoReturn:
+    """os.walk would otherwise take an unreadable folder for an empty one."""
+    raise error
+
+
+def _labelled_by_file(root: Path, split: str, names: list[str]) -> list[Entry]:
+    """Entries of the flat layout, labelled by the lines `name label` of val_label.txt."""
+    candidates = [folder / f"{split}_label.txt" for folder in (root, root / split)]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{root / split}: contains images but no class folders, and there is no label file; add {candidates[0]} "
+            "with a line `name label` for each image"
+        )
+    present = set(names)
+    labels: dict[str, int] = {}
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        name, *rest = line.strip().rsplit(None, 1)
+        if not rest:
+            raise UserError(f"{where}: {name!r} is not an image's name and its label, such as `name.JPEG 65`")
+        label = _whole(rest[0])
+        if label is None:
+            raise UserError(f"{where}: label {rest[0]!r} of {name} is not a whole number of at least 0")
+        if name in labels:
+            raise UserError(f"{where}: {name} occurs a second time; keep one line an image")
+        if name not in present:
+            raise UserError(f"{where}: there is no image {name} in {root / split}; restore it, or remove the line")
+        labels[name] = label
+    for name in names:
+        if name not in labels:
+            raise UserError(f"{path}: has no line for {name}; add `{name} label`")
+    return [Entry(index, f"{split}/{name}", str(labels[name]), labels[name]) for index, name in enumerate(names)]

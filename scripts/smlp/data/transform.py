@@ -1,0 +1,107 @@
+"""Image file -> network input, bit for bit what timm and torchvision make of it, with Pillow and NumPy only.
+
+The reference is `timm.data.create_transform(**resolve_data_config(pretrained_cfg), is_training=False)` on a PIL
+image: torchvision's Resize, CenterCrop, ToTensor and Normalize. EXIF orientation is ignored, as it is there. Which
+model has which settings: models/preprocessing.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..core.cli import UserError
+from . import pixels
+
+# Only decoders that read pixels and nothing else: Pillow's EPS plugin, for one, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
+FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+}
+# A 1 x 100,000 image passes every check on its own size, yet its shorter side enlarged to 256 makes 6.5 Gpixel.
+_MAX_RESIZED_PIXELS = 1 << 27
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Evaluation preprocessing of one model. Calling it turns an image file's bytes into the network's input.
+
+    resize_px: length of the shorter side ("center") or (height, width) ("squash", which ignores the aspect ratio)
+    crop_px: (height, width) of the centre crop; mean, std: of each RGB channel, for pixels in [0, 1]
+    """
+
+    resize_px: int | tuple[int, int]
+    interpolation: str
+    crop_px: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_mode: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, height, width) of what a call returns."""
+        return (3, *self.crop_px)
+
+    def __call__(self, content: bytes, out: np.ndarray | None = None) -> np.ndarray:
+        """float32 (3, H, W), C-contiguous, RGB, normalised; written into `out` where given.
+
+        Raises UserError saying what is wrong with the image, but not which one: the caller knows its name.
+        """
+        return pixels.normalise(self.crop(content), self.mean, self.std, out)
+
+    def crop(self, content: bytes) -> np.ndarray:
+        """uint8 (H, W, 3), RGB: the resized and cropped image before it is normalised. Raises as a call does."""
+        image = _decode(content)
+        size = self._resized(image.width, image.height)
+        if size[0] * size[1] > _MAX_RESIZED_PIXELS:
+            raise UserError(f"is {image.width}x{image.height} px and would be resized to {size[0]}x{size[1]} px")
+        # Resizing only the rows and columns that the crop keeps would be faster but not bit-identical: Pillow's
+        # box=... shifts the sampling points by a float32 rounding, and which of its two passes comes first, and
+        # so what is rounded to bytes between them, depends on the whole image's size (since Pillow 13).
+        return np.asarray(image.resize(size, FILTERS[self.interpolation]).crop(self._box(*size)))
+
+    @property
+    def uint8(self) -> pixels.Pixels:
+        """What `crop` returns, and how it is normalised."""
+        return pixels.Pixels(*self.crop_px, self.mean, self.std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, for a sidecar."""
+        return dataclasses.asdict(self)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing, by torchvision's rule: the longer side is cut off to whole pixels."""
+        if isinstance(self.resize_px, tuple):
+            return self.resize_px[1], self.resize_px[0]
+        if width <= height:
+            return self.resize_px, int(self.resize_px * height / width)
+        return int(self.resize_px * width / height), self.resize_px
+
+    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the centre crop in the resized image, outside of it where that is smaller."""
+        left, top = (
+            # torchvision pads what is missing, the odd pixel behind, and rounds half to even otherwise
+            -((crop - have) // 2) if crop > have else round((have - crop) / 2)
+            for have, crop in ((width, self.crop_px[1]), (height, self.crop_px[0]))
+        )
+        return left, top, left + self.crop_px[1], top + self.crop_px[0]
+
+
+def _decode(content: bytes) -> Image.Image:
+    """The image in mode RGB, as torchvision.datasets.folder.pil_loader gives it."""
+    if not content:
+        raise UserError("is empty")
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f"is not an image of a known format ({', '.join(_FORMATS)})") from None
+    except Exception as error:  # on broken files Pillow's parsers raise whatever they stumble over
+        raise UserError(f"cannot be decoded ({error or type(error).__name__})") from None

@@ -1,0 +1,1 @@
+"""From outputs to tables: reading results, statistics, tables, plots, report. May import every layer before it."""

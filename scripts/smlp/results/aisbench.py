@@ -1,0 +1,76 @@
+"""What ais_bench fixes for every command that runs an engine: flags, the summary file, the lines people grep for.
+
+NumPy only: the commands that run on the target import this under Python 3.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..backends.base import Timings
+from ..core import cli
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every command that runs an engine."""
+    parser.add_argument(
+        "--model", type=Path, required=True, help="engine file (its sidecar or suffix says the backend)"
+    )
+    parser.add_argument("--backend", choices=backends.names(), help="backend, where neither says it")
+    parser.add_argument("--batchsize", type=cli.positive_int, help="for engines of any batch; others know theirs")
+    parser.add_argument("--device", help="device to run on; the backend's own default unless given")
+    parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
+    parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
+    parser.add_argument(
+        "--record_failure",
+        action="store_true",
+        help="where the engine cannot be run here, write that in place of the result, and go on",
+    )
+
+
+def summary(timings: Timings, batch_size: int, filesinfo: dict[str, Any]) -> dict[str, Any]:
+    """ais_bench's summary: times in ms; throughput = 1000 · batch / mean compute time, padding counted."""
+    return {
+        "filesinfo": filesinfo,
+        "args": sys.argv,
+        "NPU_compute_time": describe_ms(timings.compute_ms),
+        "H2D_latency": describe_ms(timings.h2d_ms),
+        "D2H_latency": describe_ms(timings.d2h_ms),
+        "throughput": 1000 * batch_size / float(np.mean(timings.compute_ms)),
+        "npu_compute_time_list": list(timings.compute_ms),
+        "pid": os.getpid(),
+    }
+
+
+def describe_ms(times_ms: Sequence[float]) -> dict[str, float]:
+    """min, max, mean, median, 99th percentile and count, in ais_bench's words; zeros where nothing was timed."""
+    times = np.asarray(times_ms if len(times_ms) else [0.0])
+    return {
+        "min": float(times.min()),
+        "max": float(times.max()),
+        "mean": float(times.mean()),
+        "median": float(np.median(times)),
+        "percentile(99%)": float(np.percentile(times, 99)),
+        "count": len(times_ms),
+    }
+
+
+def print_summary(report: dict[str, Any], batch_size: int, display_all: bool) -> None:
+    """The lines of ais_bench that people's scripts look for, on stdout."""
+    print("[INFO] -----------------Performance Summary------------------")
+    for key in ("NPU_compute_time", *(("H2D_latency", "D2H_latency") if display_all else ())):
+        values = ", ".join(f"{name} = {value}" for name, value in report[key].items() if name != "count")
+        print(f"[INFO] {key} (ms): {values}")
+    mean_ms = report["NPU_compute_time"]["mean"]
+    print(
+        f"[INFO] throughput 1000*batchsize.mean({batch_size})/NPU_compute_time.mean({mean_ms}): {report['throughput']}"
+    )
+    print("[INFO] ------------------------------------------------------")

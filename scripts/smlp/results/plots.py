@@ -1,0 +1,184 @@
+"""The plots of throughput and latency against batch size."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .reader import PERCENTILES, THROUGHPUT_WAY, unique
+from .tables import Series, is_unstable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by people with any colour vision, without the yellow that white paper swallows.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = "osD^vPX*"  # one more than colours: the eighth target repeats neither pair
+_PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
+_PUBLISHED_MARKERS = "x+1"
+
+
+def render(plot: Callable[[dict[str, list[Series]]], Figure], columns: dict[str, list[Series]], name: str) -> bytes:
+    """The file `name`, .png or .svg: the same bytes for the same columns whatever the user's matplotlib settings."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": f"smlp-sweep {name}",
+                "text.parse_math": False,  # a $ in a name is a dollar
+                "font.size": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.grid": True,
+                "grid.color": "#dddddd",
+                "legend.frameon": False,
+            }
+        )
+        target = io.BytesIO()
+        kind = Path(name).suffix[1:]
+        metadata = {"Date": None} if kind == "svg" else None
+        plot(columns).savefig(target, format=kind, dpi=150, metadata=metadata)
+    return target.getvalue()
+
+
+def _figure(panels: int, across: int, panel_width: float, panel_height: float, sharey: bool) -> tuple[Figure, list]:
+    """A figure with `panels` axes, `across` a row, and room for a legend below."""
+    from matplotlib.figure import Figure
+
+    across = max(1, min(across, panels))
+    down = max(1, math.ceil(panels / across))
+    figure = Figure(figsize=(panel_width * across, panel_height * down + 0.8), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False, sharey=sharey).flat)
+    for spare in axes[panels:]:
+        spare.remove()
+    if not panels:
+        axes = [figure.add_subplot()]
+        axes[0].set_axis_off()
+        axes[0].text(0.5, 0.5, "nothing was measured", ha="center", va="center")
+    return figure, axes[:panels]
+
+
+def _batch_axis(axes: Any, batches: Iterable[int]) -> None:
+    batches = sorted(set(batches))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(batches[0] / 1.25, batches[-1] * 1.25)
+    axes.set_xlabel("batch size")
+
+
+def plot_throughput(columns: dict[str, list[Series]]) -> Figure:
+    """Images/s against batch size, a panel a model: a line a target with its 95% intervals, published ones dashed."""
+    from matplotlib.lines import Line2D
+
+    models = [model for model, series in columns.items() if any(one.images_per_s for one in series)]
+    targets = unique(one.target for model in models for one in columns[model] if not one.published)
+    names = unique(one.name for model in models for one in columns[model] if not one.published)
+    quoted = unique(one.name for model in models for one in columns[model] if one.published)
+    figure, panels = _figure(len(models), 2, 7, 4.2, sharey=False)
+    unstable_anywhere = False
+    handles: dict[str, Any] = {}
+    for axes, model in zip(panels, models, strict=True):
+        for one in columns[model]:
+            batches = sorted(one.images_per_s)
+            if not batches:
+                continue
+            values = [one.images_per_s[batch] for batch in batches]
+            if one.published:
+                place = quoted.index(one.name)
+                style = {"color": _PUBLISHED_GREYS[place % 3], "marker": _PUBLISHED_MARKERS[place % 3], "ls": "--"}
+            else:
+                place = targets.index(one.target)  # the ways of one engine share its colour and marker
+                style = {
+                    "color": _COLOURS[place % 7],
+                    "marker": _MARKERS[place % 8],
+                    "ls": ":" if one.emulated else "-." if one.way == THROUGHPUT_WAY else "-",
+                }
+            errors = [[], []]
+            for batch, value in zip(batches, values, strict=True):
+                figures = one.records[batch].figures if batch in one.records else {}
+                low, high = figures.get("images_per_s_low"), figures.get("images_per_s_high")
+                errors[0].append(0 if low is None else max(0, value - low))
+                errors[1].append(0 if high is None else max(0, high - value))
+            yerr = errors if any(map(any, errors)) else None
+            axes.errorbar(batches, values, yerr=yerr, capsize=3, label=one.name, **style)
+            handles.setdefault(one.name, Line2D([], [], label=one.name, **style))
+            unstable = [batch for batch in batches if batch in one.records and is_unstable(one.records[batch])]
+            if unstable:
+                unstable_anywhere = True
+                at = [one.images_per_s[batch] for batch in unstable]
+                axes.plot(unstable, at, color=style["color"], marker=style["marker"], ls="", mfc="white", zorder=5)
+        _batch_axis(axes, (batch for one in columns[model] for batch in one.images_per_s))
+        rates = [rate for one in columns[model] for rate in one.images_per_s.values()]
+        if rates and max(rates) > 8 * min(rates):  # a CPU beside an accelerator: from zero, its line would lie flat
+            _logarithmic_axis(axes, min(rates), max(rates))
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_ylabel("throughput (images/s)")
+        axes.set_title(model)
+    entries = [handles[name] for name in (*names, *quoted) if name in handles]
+    if unstable_anywhere:
+        entries.append(Line2D([], [], color="#555555", marker="o", mfc="white", ls="", label="open marker: unstable"))
+    if entries:
+        # a handle of the usual length is too short to tell dashes with dots from a line
+        longer = {"handlelength": 3.5} if any(one.way == THROUGHPUT_WAY for one in sum(columns.values(), [])) else {}
+        figure.legend(handles=entries, loc="outside lower center", ncols=2 if len(entries) > 1 else 1, **longer)
+    return figure
+
+
+def plot_latency(columns: dict[str, list[Series]]) -> Figure:
+    """Latency percentiles of a batch against batch size, a panel a model and target."""
+    shown = [
+        (model, one) for model, series in columns.items() for one in series if one.images_per_s and not one.published
+    ]
+    figure, panels = _figure(len(shown), 3, 4.2, 3.6, sharey=True)
+    lows, highs = [], []
+    batches = {batch for _, one in shown for batch in one.images_per_s}
+    for axes, (model, one) in zip(panels, shown, strict=True):
+        for name, colour, marker in zip(PERCENTILES, _COLOURS, _MARKERS, strict=False):
+            points = [
+                (batch, one.records[batch].figures.get(f"latency_ms_{name}")) for batch in sorted(one.images_per_s)
+            ]
+            points = [(batch, value) for batch, value in points if value]
+            # Percentiles lie close together: smaller markers for the higher ones keep the lower ones in sight.
+            size = 8 - 1.5 * PERCENTILES.index(name)
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ms=size, lw=1.3, label=name)
+            lows += [value for _, value in points]
+            highs += [value for _, value in points]
+        _batch_axis(axes, batches)
+        axes.set_title(f"{model}\n{one.name}", fontsize=10)
+    for place, axes in enumerate(panels):
+        _logarithmic_axis(axes, min(lows), max(highs))
+        if place % 3 == 0:
+            axes.set_ylabel("latency of a batch (ms)")
+    if panels:
+        from matplotlib.lines import Line2D
+
+        present = {text for axes in panels for text in axes.get_legend_handles_labels()[1]}
+        entries = [
+            Line2D([], [], color=colour, marker=marker, label=name)
+            for name, colour, marker in zip(PERCENTILES, _COLOURS, _MARKERS, strict=False)
+            if name in present
+        ]
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    return figure
+
+
+def _logarithmic_axis(axes: Any, low: float, high: float) -> None:
+    """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    grid = [step * 10.0**power for power in range(-6, 9) for step in (1, 2, 5)]
+    below = max((tick for tick in grid if tick <= low), default=grid[0])
+    above = min((tick for tick in grid if tick >= high), default=grid[-1])
+    axes.set_yscale("log")
+    axes.set_ylim(below / 1.05, above * 1.05)
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in grid if below <= tick <= above]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,78 @@
+"""Which code a result depends on: Snakemake sees a command's own text, not the modules that it imports.
+
+Standard library only: the Snakefile imports this at every start.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def code_digest(command: str, backend: str | None = None) -> str:
+    """Digest over a command, every `smlp` module that it reaches, and one backend (loaded by name, so named here).
+
+    Comments, docstrings and layout do not count; an import inside a function does.
+    """
+    roots = [SCRIPTS / f"{command}.py"]
+    if backend:
+        place = SCRIPTS / "smlp" / "backends" / backend
+        roots.append(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"))
+    checksum = hashlib.sha256()
+    for module in sorted(_reached(roots)):
+        checksum.update(f"{module.relative_to(SCRIPTS)}\0{_essence(module)}\0".encode())
+    return checksum.hexdigest()[:16]
+
+
+def _reached(roots: list[Path]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(_imports(module))
+    return found
+
+
+@functools.cache
+def _imports(module: Path) -> frozenset[Path]:
+    """Files of our own that `module` imports anywhere in it, packages' __init__ included."""
+    names: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(module.parent.parts[len(SCRIPTS.parts) :][: None if node.level < 2 else 1 - node.level])
+            base = ".".join(part for part in (package if node.level else "", node.module or "") if part)
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    files: set[Path] = set()
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            path = SCRIPTS.joinpath(*parts[:depth])
+            files.update(file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
+    return frozenset(file for file in files if file != module)
+
+
+@functools.cache
+def _tree(module: Path) -> ast.Module:
+    """The module's syntax without its docstrings."""
+    tree = ast.parse(module.read_text(encoding="utf-8"), str(module))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node, clean=False
+        ):
+            del node.body[0]
+    return tree
+
+
+@functools.cache
+def _essence(module: Path) -> str:
+    return ast.dump(_tree(module))

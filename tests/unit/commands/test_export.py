@@ -1,0 +1,307 @@
+"""The ONNX file computes what the checkpoint does, or it does not appear."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from smlp.core import files
+from smlp.core.cli import UserError
+from smlp.models import architectures, onnx_graph
+
+VARIANTS = ["smlpnet_tiny", "smlpnet_small", "smlpnet_base"]
+
+
+@pytest.fixture(scope="module")
+def export(load_command):
+    return load_command("export")
+
+
+def flags(source, onnx_path, *more, model_name="test_resnet"):
+    kind = "--source_onnx_path" if str(source).endswith(".onnx") else "--pth_path"
+    return ["--model_name", model_name, kind, str(source), "--onnx_path", str(onnx_path), *map(str, more)]
+
+
+def contents(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def refusal(export, tmp_path, *arguments, **more):
+    """The message that refuses an export; nothing was written."""
+    target = tmp_path / "out put" / "model.onnx"
+    with pytest.raises(UserError) as error:
+        export.main(flags(arguments[0], target, *arguments[1:], **more))
+    assert contents(target.parent) == []
+    return str(error.value)
+
+
+def saved(path, state_dict):
+    torch.save(state_dict, path)
+    return path
+
+
+# what is exported
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_golden_logits_through_onnx(variant, export, golden, golden_weights, tmp_path, capsys, monkeypatch):
+    if variant != "smlpnet_tiny":
+        monkeypatch.setattr(export, "PROOF_BATCHES", (1,))  # seconds saved; what matters here follows
+    weights = golden_weights(golden.state_dicts[variant]["state_dict"])
+    target = tmp_path / f"{variant}.onnx"
+    assert export.main(flags(saved(tmp_path / "x.pth", weights), target, model_name=variant)) == 0
+    logits = export.run_onnx(target, golden.images(2, "golden").astype(np.float32))
+    expected = golden.logits[variant]
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+    sidecar = json.loads(target.with_suffix(".json").read_text())
+    assert sidecar["parameters"] == golden.state_dicts[variant]["parameters"]
+    gmacs = sidecar["macs"] / 1e9
+    assert round(gmacs, 1) == {"smlpnet_tiny": 5.0, "smlpnet_small": 10.3, "smlpnet_base": 14.0}[variant]
+    assert variant != "smlpnet_tiny" or round(gmacs, 2) == 4.99
+    assert f"opset 11, {gmacs:.2f} GMACs an image" in capsys.readouterr().err
+
+
+def test_sidecar(tiny):
+    sidecar = json.loads(files.sidecar_path(tiny.onnx).read_text())
+    model = onnx.load(tiny.onnx)
+    assert sidecar["model_name"] == "test_resnet"
+    assert sidecar["opset"] == 11
+    assert sidecar["num_classes"] == 7
+    assert sidecar["input_shape"] == [None, 3, 160, 160]
+    assert sidecar["parameters"] == sum(p.numel() for p in architectures.create("test_resnet", 7).parameters())
+    assert sidecar["node_counts"] == onnx_graph.node_counts(model)
+    assert sidecar["node_counts"]["Conv"] > 5
+    assert sidecar["macs"] == onnx_graph.macs(model) > 1e8
+    assert sidecar["taken"] == "bare state dict"
+    assert set(sidecar["largest_difference"]) == {"batch_1", "batch_3"}
+    assert all(0 <= difference < 1e-4 for difference in sidecar["largest_difference"].values())
+    assert (sidecar["tolerance"], sidecar["compared_with"]) == (1e-4, "PyTorch")
+    assert sidecar["sha256"] == files.digest(tiny.onnx)
+    assert sidecar["inputs"] == {"checkpoint": {"path": str(tiny.pth), "sha256": files.digest(tiny.pth)}}
+    assert {"torch", "timm", "onnx", "onnxruntime", "python"} <= set(sidecar["versions"])
+    assert sidecar["emulated"] is False
+
+
+def test_ends(tiny):
+    model = onnx.load(tiny.onnx)
+    assert [value.name for value in model.graph.input] == ["input"]
+    assert [value.name for value in model.graph.output] == ["output"]
+    assert onnx_graph.shape(model.graph.input[0]) == (None, 3, 160, 160)
+    assert onnx_graph.shape(model.graph.output[0]) == (None, 7)
+
+
+def test_constants_are_folded(tiny):
+    counts = onnx_graph.node_counts(onnx.load(tiny.onnx))
+    assert "BatchNormalization" not in counts
+    assert "Identity" not in counts
+
+
+@pytest.mark.parametrize("opset", [9, 11, 18])
+def test_opsets(opset, export, tiny, tmp_path):
+    target = tmp_path / "a b.onnx"
+    assert export.main(flags(tiny.pth, target, "--opset_version", opset)) == 0
+    assert onnx_graph.opset(onnx.load(target)) == opset
+    images = export.photographs("test_resnet")
+    np.testing.assert_allclose(export.run_onnx(target, images), export.run_onnx(tiny.onnx, images), atol=1e-4)
+    assert contents(tmp_path) == ["a b.json", "a b.onnx"]
+
+
+@pytest.mark.parametrize("model_name", ["test_vit", "test_mambaout"])
+def test_models_whose_shapes_cannot_be_inferred(model_name, export, tmp_path):
+    """Transformers reshape by the batch; opset 11 has no fused attention and no layer norm either."""
+    torch.manual_seed(0)
+    source = saved(tmp_path / "x.pth", architectures.create(model_name, 7).state_dict())
+    target = tmp_path / "out" / "x.onnx"
+    assert export.main(flags(source, target, model_name=model_name)) == 0
+    assert onnx_graph.shape(onnx.load(target).graph.output[0]) == (None, 7)
+    assert json.loads(target.with_suffix(".json").read_text())["macs"] > 1e7
+
+
+def test_the_same_checkpoint_makes_the_same_file(export, tiny, tmp_path):
+    assert export.main(flags(tiny.pth, tmp_path / "again.onnx")) == 0
+    assert files.digest(tmp_path / "again.onnx") == files.digest(tiny.onnx)
+
+
+def test_photographs_are_preprocessed_for_the_model(export):
+    images = export.photographs("smlpnet_tiny")
+    assert (images.shape, images.dtype) == ((3, 3, 224, 224), np.float32)
+    assert export.photographs("test_resnet").shape == (3, 3, 160, 160)
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[1], images[2])
+
+
+# what is refused
+
+
+def test_a_nan_weight(export, tiny, tmp_path):
+    weights = torch.load(tiny.pth, weights_only=True)
+    weights["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    source = saved(tmp_path / "x.pth", weights)
+    message = refusal(export, tmp_path, source)
+    assert message.startswith(f"{source}: layer1.0.conv1.weight has 1 values that are NaN or infinite")
+
+
+def test_weights_that_overflow(export, tiny, tmp_path):
+    weights = torch.load(tiny.pth, weights_only=True)
+    weights["fc.weight"].fill_(3e38)
+    message = refusal(export, tmp_path, saved(tmp_path / "x.pth", weights))
+    assert message == "an output at batch 1 is NaN or infinite; check the checkpoint's weights"
+
+
+def test_a_difference_above_the_tolerance(export, tiny, tmp_path):
+    message = refusal(export, tmp_path, tiny.pth, "--tolerance", "1e-12")
+    assert message.startswith("the ONNX file differs from PyTorch by ")
+    assert "--tolerance" in message
+
+
+def test_an_older_file_survives_a_refused_export(export, tiny, tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_text("older")
+    with pytest.raises(UserError):
+        export.main(flags(tiny.pth, target, "--tolerance", "1e-12"))
+    assert contents(tmp_path) == ["model.onnx"]
+    assert target.read_text() == "older"
+
+
+def test_an_operator_that_the_opset_lacks(export, tmp_path):
+    source = saved(tmp_path / "x.pth", architectures.create("test_coatnet", 7).state_dict())
+    message = refusal(export, tmp_path, source, "--opset_version", 9, model_name="test_coatnet")
+    assert message.startswith("test_coatnet: opset 9 cannot express it (")
+    assert message.endswith("try a higher --opset_version")
+    assert "\n" not in message
+
+
+def test_a_name_that_does_not_end_in_onnx(export, tiny, tmp_path):
+    with pytest.raises(UserError, match=r"x\.json: a name ending in \.onnx was expected"):
+        export.main(flags(tiny.pth, tmp_path / "x.json"))
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        (["--opset_version", "8"], "opset '8' is not between 9 and 18"),
+        (["--opset_version", "19"], "opset '19' is not between 9 and 18"),
+        (["--opset_version", "eleven"], "opset 'eleven' is not between 9 and 18"),
+        (["--tolerance", "nan"], "'nan' is not a number above 0"),
+        (["--tolerance", "0"], "'0' is not a number above 0"),
+        (["--num_classes", "0"], "'0' is not a whole number"),
+        (["--source_onnx_path", "y.onnx"], "not allowed with"),
+    ],
+)
+def test_wrong_usage(wrong, word, export, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        export.main(flags("x.pth", tmp_path / "x.onnx", *wrong))
+    assert stopped.value.code == 2
+    assert word in capsys.readouterr().err
+
+
+def test_command(command, tmp_path):
+    """An error as the user sees it."""
+    target = tmp_path / "out" / "x.onnx"
+    finished = command("export", *flags(tmp_path / "no ne.pth", target))
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"error: {tmp_path / 'no ne.pth'}: no such checkpoint")
+    assert finished.stderr.count("\n") == 1
+    assert contents(tmp_path) in ([], ["out"])
+
+
+# ready-made files
+
+
+def theirs(tiny, tmp_path, names=("data", "prob"), batch="N"):
+    """The small model as someone else would have exported it."""
+    model = onnx.load(tiny.onnx)
+    ends = dict(zip(("input", "output"), names))
+    for node in model.graph.node:
+        node.input[:] = [ends.get(name, name) for name in node.input]
+        node.output[:] = [ends.get(name, name) for name in node.output]
+    for value, classes in ((model.graph.input[0], None), (model.graph.output[0], 7)):
+        value.name = ends[value.name]
+        axis = value.type.tensor_type.shape.dim[0]
+        if isinstance(batch, int):
+            axis.dim_value = batch
+        else:
+            axis.dim_param = batch
+        assert classes is None or onnx_graph.shape(value)[1] == classes
+    path = tmp_path / "their model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path):
+    source = theirs(tiny, tmp_path)
+    target = tmp_path / "out" / "model.onnx"
+    assert export.main(flags(source, target)) == 0
+    model = onnx.load(target)
+    assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
+    images = export.photographs("test_resnet")
+    np.testing.assert_array_equal(export.run_onnx(target, images), export.run_onnx(tiny.onnx, images))
+    sidecar = json.loads(target.with_suffix(".json").read_text())
+    assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
+    assert sidecar["compared_with"] == "itself at batch 1"
+    assert (sidecar["num_classes"], sidecar["opset"], sidecar["macs"]) == (7, 11, onnx_graph.macs(onnx.load(tiny.onnx)))
+    assert sidecar["sha256"] == files.digest(target)
+    assert onnx.load(source).graph.input[0].name == "data"
+
+
+def test_a_fixed_batch_is_refused(export, tiny, tmp_path):
+    source = theirs(tiny, tmp_path, batch=4)
+    message = refusal(export, tmp_path, source)
+    assert message.startswith(f"{source}: its input has shape (4, 3, 160, 160)")
+    assert "export it with a dynamic batch dimension" in message
+
+
+def test_another_image_size_is_refused(export, tiny, tmp_path):
+    message = refusal(export, tmp_path, theirs(tiny, tmp_path), model_name="smlpnet_tiny")
+    assert "(None, 3, 160, 160) (None = free) but (None, 3, 224, 224) was expected" in message
+
+
+def test_images_that_influence_each_other_are_refused(export, mixer_onnx, tmp_path):
+    mixer_onnx(tmp_path / "mixer.onnx", batch=None, size=(3, 160, 160))
+    message = refusal(export, tmp_path, tmp_path / "mixer.onnx")
+    assert message.startswith("the ONNX file differs from itself at batch 1 by ")
+
+
+def reshaped(batch):
+    """A classifier that claims a free batch and reshapes to a fixed one."""
+    return helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
+                helper.make_node("Reshape", ["pooled", "shape"], ["output"]),
+            ],
+            "reshaped",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 160, 160])],
+            [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 3])],
+            [helper.make_tensor("shape", TensorProto.INT64, [2], [batch, 3])],
+        ),
+        opset_imports=[helper.make_opsetid("", 11)],
+        ir_version=6,
+    )
+
+
+def test_a_batch_that_is_only_claimed_to_be_free(export, tmp_path):
+    source = tmp_path / "x.onnx"
+    onnx.save(reshaped(1), source)
+    message = refusal(export, tmp_path, source)
+    assert "ONNX Runtime cannot run it at batch 3" in message
+
+
+def test_an_output_that_is_no_list_of_scores(export, tmp_path):
+    model = reshaped(1)
+    del model.graph.node[1]
+    model.graph.node[0].output[0] = "output"
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 3, 1, 1]))
+    onnx.save(model, tmp_path / "x.onnx")
+    message = refusal(export, tmp_path, tmp_path / "x.onnx")
+    assert "x.onnx: its output has shape (1, 3, 1, 1) for one image; (1, classes) was expected" in message
+
+
+def test_a_ready_made_file_that_is_none(export, tmp_path):
+    (tmp_path / "x.onnx").write_text("PK no")
+    assert "x.onnx: is not a valid ONNX file" in refusal(export, tmp_path, tmp_path / "x.onnx")
+    assert "none.onnx: no such ONNX file" in refusal(export, tmp_path, tmp_path / "none.onnx")

@@ -1,0 +1,306 @@
+"""ONNX graphs: what they contain, counted; their ends renamed; their batch fixed; damaged ones refused."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from smlp.core.cli import UserError
+from smlp.models import onnx_graph
+
+
+def make(nodes, weights=(), image=("batch", 3, 8, 8), scores=("batch", 5), opset=11, ends=("input", "output"), **more):
+    """A model with float32 ends. weights: {name: shape}, filled with reproducible noise."""
+    random = np.random.default_rng(0)
+    initializers = [
+        numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+        for name, shape in dict(weights).items()
+    ]
+    kind = more.get("kind", TensorProto.FLOAT)
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "test",
+            [helper.make_tensor_value_info(ends[0], kind, image)],
+            [helper.make_tensor_value_info(ends[1], TensorProto.FLOAT, scores)],
+            initializers + list(more.get("initializers", ())),
+        ),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=6,
+    )
+
+
+def classifier(**more):
+    """Convolution 3 -> 4, flattened, times a matrix."""
+    nodes = [
+        helper.make_node("Conv", ["input", "K"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "W"], ["output"]),
+    ]
+    return make(nodes, {"K": (4, 3, 3, 3), "W": (4 * 8 * 8, 5)}, **more)
+
+
+def run(model, images):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+IMAGES = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+
+
+def test_facts():
+    assert onnx_graph.facts(classifier()) == {
+        "opset": 11,
+        "parameters": 4 * 3 * 3 * 3 + 4 * 8 * 8 * 5,
+        "macs": 4 * 8 * 8 * (3 * 3 * 3) + 4 * 8 * 8 * 5,
+        "node_counts": {"Conv": 1, "Relu": 1, "Flatten": 1, "MatMul": 1},
+        "input_shape": [None, 3, 8, 8],
+    }
+
+
+def test_node_counts_are_sorted_by_frequency():
+    nodes = [helper.make_node("Relu", ["input" if i == 0 else f"r{i}"], [f"r{i + 1}"]) for i in range(3)]
+    nodes += [helper.make_node("Flatten", ["r3"], ["f"]), helper.make_node("MatMul", ["f", "W"], ["output"])]
+    counts = onnx_graph.node_counts(make(nodes, {"W": (192, 5)}))
+    assert counts == {"Relu": 3, "Flatten": 1, "MatMul": 1}
+    assert next(iter(counts)) == "Relu"
+
+
+def flat_then(node):
+    return [helper.make_node("Flatten", ["input"], ["f"]), node]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "macs"),
+    [
+        # grouped: each of 6 outputs sums over 1 of 3 channels; stride 2 halves both sides
+        (
+            [
+                helper.make_node("Conv", ["input", "K"], ["c"], kernel_shape=[2, 2], strides=[2, 2], group=3),
+                helper.make_node("Flatten", ["c"], ["f"]),
+                helper.make_node("MatMul", ["f", "W"], ["output"]),
+            ],
+            {"K": (6, 1, 2, 2), "W": (96, 5)},
+            6 * 4 * 4 * (1 * 2 * 2) + 96 * 5,
+        ),
+        (flat_then(helper.make_node("Gemm", ["f", "W", "b"], ["output"])), {"W": (192, 5), "b": (5,)}, 192 * 5),
+        (flat_then(helper.make_node("Gemm", ["f", "W"], ["output"], transB=1)), {"W": (5, 192)}, 192 * 5),
+        (
+            [
+                *flat_then(helper.make_node("Transpose", ["f"], ["t"], perm=[1, 0])),
+                helper.make_node("Gemm", ["t", "W"], ["output"], transA=1),
+            ],
+            {"W": (192, 5)},
+            192 * 5,
+        ),
+        # a product of two tensors with a leading axis, as in attention: (3, 8, 8) x (3, 8, 8)
+        (
+            [
+                helper.make_node("MatMul", ["input", "input"], ["m"]),
+                helper.make_node("Flatten", ["m"], ["f"]),
+                helper.make_node("MatMul", ["f", "W"], ["output"]),
+            ],
+            {"W": (192, 5)},
+            3 * 8 * 8 * 8 + 192 * 5,
+        ),
+        # shape arithmetic on the batch, which shape inference does not follow
+        (
+            [
+                helper.make_node("Shape", ["input"], ["s"]),
+                helper.make_node("Gather", ["s", "zero"], ["n"]),
+                helper.make_node("Concat", ["n", "rest"], ["target"], axis=0),
+                helper.make_node("Reshape", ["input", "target"], ["f"]),
+                helper.make_node("MatMul", ["f", "W"], ["output"]),
+            ],
+            {"W": (192, 5)},
+            192 * 5,
+        ),
+    ],
+    ids=["grouped", "gemm", "transB", "transA", "attention", "dynamic reshape"],
+)
+@pytest.mark.parametrize("batch", ["batch", 2])
+def test_macs_are_those_of_one_image(nodes, weights, macs, batch):
+    constants = [
+        numpy_helper.from_array(np.array([0]), "zero"),
+        numpy_helper.from_array(np.array([192]), "rest"),
+    ]
+    model = make(nodes, weights, (batch, 3, 8, 8), (batch, 5), initializers=constants)
+    assert onnx_graph.macs(model) == macs
+
+
+def test_macs_of_a_graph_without_products():
+    assert onnx_graph.macs(make([helper.make_node("GlobalAveragePool", ["input"], ["output"])])) == 0
+
+
+def test_batch():
+    assert onnx_graph.batch(classifier()) is None
+    assert onnx_graph.batch(classifier(image=(8, 3, 8, 8), scores=(8, 5))) == 8
+    assert onnx_graph.batch(classifier(image=(-1, 3, 8, 8), scores=(-1, 5))) is None
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_with_batch(size):
+    model = classifier()
+    fixed = onnx_graph.with_batch(model, size)
+    onnx.checker.check_model(fixed, full_check=True)
+    assert onnx_graph.batch(fixed) == size
+    assert onnx_graph.shape(fixed.graph.output[0]) == (size, 5)
+    assert onnx_graph.shape(next(value for value in fixed.graph.value_info if value.name == "c")) == (size, 4, 8, 8)
+    np.testing.assert_array_equal(run(fixed, IMAGES[:size]), run(model, IMAGES[:size]))
+    assert onnx_graph.batch(model) is None
+
+
+def test_with_batch_where_the_output_states_no_shape():
+    fixed = onnx_graph.with_batch(classifier(scores=()), 2)
+    assert onnx_graph.batch(fixed) == 2
+    assert run(fixed, IMAGES[:2]).shape == (2, 5)
+
+
+def test_with_the_batch_that_it_has():
+    assert onnx_graph.batch(onnx_graph.with_batch(classifier(image=(4, 3, 8, 8), scores=(4, 5)), 4)) == 4
+
+
+def test_with_another_batch_than_it_has():
+    with pytest.raises(UserError, match="fixed batch of 4; export it with a dynamic batch"):
+        onnx_graph.with_batch(classifier(image=(4, 3, 8, 8), scores=(4, 5)), 8)
+
+
+# renamed ends
+
+
+def check_renamed(nodes, ends, weights=None, **more):
+    model = make(nodes, {"W": (192, 5)} if weights is None else weights, ends=ends, **more)
+    onnx.checker.check_model(model)
+    before = run(model, IMAGES)
+    onnx_graph.rename_ends(model, 5)
+    onnx.checker.check_model(model)
+    assert (onnx_graph.inputs(model)[0].name, model.graph.output[0].name) == ("input", "output")
+    assert onnx_graph.shape(model.graph.output[0]) == (None, 5)
+    np.testing.assert_array_equal(run(model, IMAGES), before)
+
+
+def chain(*names):
+    """A graph whose tensors have these names in order: image, flattened, scores."""
+    return [
+        helper.make_node("Flatten", [names[0]], [names[1]]),
+        helper.make_node("MatMul", [names[1], "W"], [names[2]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x", "f", "y"),
+        ("input", "f", "output"),
+        ("output", "f", "input"),
+        ("x", "input", "y"),
+        ("x", "output", "y"),
+        ("output", "input", "y"),
+        ("x", "output", "input"),
+    ],
+)
+def test_ends_get_their_names_whatever_else_has_them(names):
+    check_renamed(chain(*names), (names[0], names[2]))
+
+
+def test_a_weight_called_input():
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "input"], ["y"])]
+    check_renamed(nodes, ("x", "y"), {"input": (192, 5)})
+
+
+def test_an_output_without_a_shape_gets_one():
+    check_renamed(chain("x", "f", "y"), ("x", "y"), scores=())
+
+
+def test_branches_see_the_new_names():
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(kind, ["x"], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)],
+        )
+        for name, kind in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    nodes = [
+        helper.make_node("If", ["yes"], ["chosen"], **branches),
+        helper.make_node("Flatten", ["chosen"], ["f"]),
+        helper.make_node("MatMul", ["f", "W"], ["y"]),
+    ]
+    check_renamed(nodes, ("x", "y"), initializers=[numpy_helper.from_array(np.array(True), "yes")])
+
+
+# loading
+
+
+def saved(tmp_path, model):
+    path = tmp_path / "a model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_load(tmp_path):
+    path = saved(tmp_path, classifier())
+    assert onnx_graph.load(path) == onnx.load(path)
+
+
+def test_weights_listed_among_the_inputs_are_no_inputs(tmp_path):
+    model = classifier()
+    model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, [256, 5]))
+    assert [value.name for value in onnx_graph.inputs(onnx_graph.load(saved(tmp_path, model)))] == ["input"]
+
+
+def two_inputs():
+    model = classifier()
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+    return model
+
+
+def two_outputs():
+    model = classifier()
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, ()))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (two_inputs(), "has 2 inputs and 1 outputs; an image classifier with one of each"),
+        (two_outputs(), "has 1 inputs and 2 outputs; an image classifier with one of each"),
+        (classifier(opset=8), "has opset 8; 9 to 18 are supported"),
+        (classifier(opset=19), "has opset 19; 9 to 18 are supported"),
+        (classifier(image=("batch", 192)), "its input is not a float32 tensor"),
+        (
+            make([helper.make_node("Cast", ["input"], ["output"], to=1)], kind=TensorProto.UINT8),
+            "its input is not a float32 tensor",
+        ),
+        (make([helper.make_node("NoSuchOperator", ["input"], ["output"])]), "is not a valid ONNX file"),
+    ],
+)
+def test_a_graph_that_is_no_image_classifier(tmp_path, model, message):
+    path = saved(tmp_path, model)
+    with pytest.raises(UserError) as error:
+        onnx_graph.load(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a protobuf", b"\x80\x02}q\x00."])
+def test_a_file_that_is_no_onnx(tmp_path, content):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.onnx: is not a valid ONNX file"):
+        onnx_graph.load(path)
+
+
+def test_a_truncated_file(tmp_path):
+    path = saved(tmp_path, classifier())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is not a valid ONNX file"):
+        onnx_graph.load(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"none\.onnx: no such ONNX file; export it"):
+        onnx_graph.load(tmp_path / "none.onnx")

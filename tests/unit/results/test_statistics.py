@@ -1,0 +1,193 @@
+"""The formulas against scipy, statsmodels and published values."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+from smlp.results import statistics
+
+
+@pytest.mark.parametrize(
+    ("successes", "total"), [(0, 1), (1, 1), (0, 64), (64, 64), (13, 16), (40625, 50000), (1, 50000)]
+)
+def test_wilson_interval_agrees_with_statsmodels(successes, total):
+    expected = proportion_confint(successes, total, method="wilson")
+    assert statistics.wilson_interval(successes, total) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_wilson_interval_of_the_guides_accuracy_is_a_third_of_a_point():
+    low, high = statistics.wilson_interval(40625, 50000)  # 81.25% of ImageNet's validation set
+    assert (high - low) / 2 * 100 == pytest.approx(0.34, abs=0.005)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_interval_refuses_what_is_no_proportion(successes, total):
+    with pytest.raises(ValueError, match="not a proportion"):
+        statistics.wilson_interval(successes, total)
+
+
+@pytest.mark.parametrize(
+    ("b", "c"),
+    [(0, 0), (0, 1), (1, 0), (1, 1), (5, 0), (3, 9), (9, 3), (40, 20), (75, 75), (120, 80), (500, 650), (12600, 12400)],
+)
+def test_mcnemar_p_agrees_with_scipy_and_statsmodels(b, c):
+    p = statistics.mcnemar_exact_p(b, c)
+    if b + c:
+        assert p == pytest.approx(stats.binomtest(b, b + c).pvalue, rel=1e-9)
+        assert p == pytest.approx(mcnemar([[0, b], [c, 0]], exact=True).pvalue, rel=1e-9)
+    else:
+        assert p == 1.0
+
+
+def test_mcnemar_p_holds_for_every_image_of_imagenet():
+    assert statistics.mcnemar_exact_p(25000, 25000) == 1.0
+    assert statistics.mcnemar_exact_p(25300, 24700) == pytest.approx(stats.binomtest(24700, 50000).pvalue, rel=1e-8)
+    assert statistics.mcnemar_exact_p(1000, 0) == 2.0 * 2.0**-1000
+    assert statistics.mcnemar_exact_p(50000, 0) == 0.0  # 2^-49999 is below the smallest double
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n", "low", "high"),
+    [
+        # Fagerland, Lydersen, Laake: Statistical Analysis of Contingency Tables, ch. 8, Tango's interval:
+        (1, 7, 21, -0.517, -0.026),  # Bentur et al. 2009
+        (6, 16, 161, -0.1240, -0.0054),  # Cavo et al. 2012
+    ],
+)
+def test_paired_interval_agrees_with_published_tables(b, c, n, low, high):
+    assert statistics.paired_difference_interval(b, c, n) == pytest.approx((low, high), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [64, 200, 1797, 50000])
+def test_paired_interval_without_flips_is_the_closed_form(n):
+    # b = c = 0: the score equation reduces to n d = z^2 (1 - d)
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert statistics.paired_difference_interval(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(3, 0, 200), (12, 5, 1797), (90, 60, 50000), (40, 20, 160)])
+def test_paired_interval_inverts_the_score_test(b, c, n):
+    """An independent way: find the restricted estimate by maximising the likelihood, then the statistic."""
+    for bound, sign in zip(statistics.paired_difference_interval(b, c, n), (1, -1), strict=True):
+
+        def minus_log_likelihood(p21, bound=bound):
+            cells = np.array([p21 + bound, p21, 1 - 2 * p21 - bound])
+            return -np.sum(np.array([b, c, n - b - c]) * np.log(np.maximum(cells, 1e-300)))
+
+        floor, ceiling = max(0.0, -bound), (1 - bound) / 2
+        p21 = optimize.minimize_scalar(
+            minus_log_likelihood, bounds=(floor, ceiling), method="bounded", options={"xatol": 1e-14}
+        ).x
+        statistic = (b - c - n * bound) / math.sqrt(n * (2 * p21 + bound - bound * bound))
+        assert statistic == pytest.approx(sign * 1.959964, abs=2e-3)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(0, 5, 40), (7, 7, 100), (120, 80, 50000), (3, 0, 3), (0, 3, 3)])
+def test_paired_interval_mirrors_when_the_roles_are_swapped(b, c, n):
+    low, high = statistics.paired_difference_interval(b, c, n)
+    assert statistics.paired_difference_interval(c, b, n) == pytest.approx((-high, -low), abs=1e-12)
+    assert -1 <= low <= (b - c) / n <= high <= 1
+
+
+def test_paired_interval_keeps_its_promise_where_flips_are_few():
+    """Exact chance to pass an engine whose true drop is the margin: at most the 2.5% that the method allows."""
+    drop = 0.01
+    for n in (200, 400, 1000):
+        flips = np.arange(0, 60)
+        chance = stats.binom.pmf(flips, n, drop)
+        passes = [statistics.paired_difference_interval(int(b), 0, n)[1] < drop for b in flips]
+        assert chance[passes].sum() <= 0.025
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_paired_interval_refuses_impossible_counts(b, c, n):
+    with pytest.raises(ValueError, match="not possible"):
+        statistics.paired_difference_interval(b, c, n)
+
+
+def correct(right_both, right_to_wrong, wrong_to_right, wrong_both):
+    reference = [True] * (right_both + right_to_wrong) + [False] * (wrong_to_right + wrong_both)
+    engine = [True] * right_both + [False] * right_to_wrong + [True] * wrong_to_right + [False] * wrong_both
+    return np.array(reference), np.array(engine)
+
+
+def test_verdict_counts_both_directions_of_flips():
+    found = statistics.verdict(*correct(800, 12, 5, 183), margin_points=1.0)
+    assert (found.right_to_wrong, found.wrong_to_right) == (12, 5)
+    assert found.drop_points == pytest.approx(0.7)
+    assert found.drop_low_points < 0.7 < found.drop_high_points
+
+
+@pytest.mark.parametrize(
+    ("cells", "margin", "expected"),
+    [
+        ((40600, 90, 60, 9250), 1.0, "pass"),  # 0.06 points of 50,000 images
+        ((39000, 900, 50, 10050), 1.0, "fail"),  # 1.7 points
+        ((39500, 560, 60, 9880), 1.0, "undecided"),  # 1.0 point: the margin lies inside
+        ((50, 0, 0, 14), 1.0, "undecided"),  # 64 identical images prove nothing within a point
+        ((300, 0, 0, 100), 1.0, "pass"),  # 400 identical ones do
+        ((100, 0, 0, 20), 5.0, "pass"),
+        ((10, 40, 0, 14), 5.0, "fail"),
+    ],
+)
+def test_verdict(cells, margin, expected):
+    assert statistics.verdict(*correct(*cells), margin).verdict == expected
+
+
+def test_verdict_wants_the_same_images():
+    with pytest.raises(ValueError, match="same images"):
+        statistics.verdict(np.ones(3, bool), np.ones(4, bool), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("runs", "supported"),
+    [
+        (1, [50]),
+        (29, [50]),
+        (30, [50, 90]),
+        (59, [50, 90]),
+        (60, [50, 90, 95]),
+        (299, [50, 90, 95]),
+        (300, [50, 90, 95, 99]),
+    ],
+)
+def test_percentiles_only_where_the_sample_supports_them(runs, supported):
+    latencies = np.linspace(1, 2, runs)
+    found = statistics.latency_percentiles(latencies)
+    assert list(found) == ["latency_ms_p50", "latency_ms_p90", "latency_ms_p95", "latency_ms_p99"]
+    for percent in (50, 90, 95, 99):
+        expected = pytest.approx(np.percentile(latencies, percent)) if percent in supported else None
+        assert found[f"latency_ms_p{percent}"] == expected
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    latencies = np.random.default_rng(3).gamma(20, 0.5, size=200)
+    low, high = statistics.bootstrap_interval_mean_throughput(latencies, 8)
+    expected = stats.bootstrap(
+        (latencies,), lambda sample, axis: 8000 / sample.mean(axis=axis), method="percentile", n_resamples=2000, rng=7
+    ).confidence_interval
+    assert (low, high) == pytest.approx(expected, rel=0.005)
+    assert low < 8000 / latencies.mean() < high
+
+
+def test_bootstrap_interval_is_repeatable_and_does_not_depend_on_memory(monkeypatch):
+    latencies = np.random.default_rng(4).gamma(20, 0.5, size=64)
+    first = statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1)
+    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1) == first
+    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=2) != first
+    monkeypatch.setattr(statistics, "_BOOTSTRAP_CHUNK", 64 * 10)
+    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1) == pytest.approx(first, rel=0.01)
+
+
+def test_bootstrap_interval_of_equal_latencies_has_no_width_and_of_one_run_is_unknown():
+    assert statistics.bootstrap_interval_mean_throughput(np.full(50, 4.0), 2) == (500.0, 500.0)
+    assert statistics.bootstrap_interval_mean_throughput(np.array([4.0]), 2) == (None, None)
+
+
+def test_no_latencies_are_refused():
+    with pytest.raises(ValueError, match="one latency a run"):
+        statistics.latency_percentiles(np.array([]))
