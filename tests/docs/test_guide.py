@@ -1,4 +1,4 @@
-"""The table of docs/from-the-guide.md, run: a checkpoint and some images become tables with columns that are explained."""
+"""The table of docs/from-the-guide.md, run: a checkpoint and some images become tables, whose columns are explained."""
 
 import shlex
 import shutil
