@@ -126,6 +126,7 @@ def other_weights(project):
             id="engine deleted, its figures are there",
         ),
         pytest.param(edit("resources/published.csv", lambda text: text + "\n"), TABLES, id="published figures"),
+        pytest.param(edit("resources/report.html.j2", lambda text: text + "\n"), TABLES, id="template of the page"),
         pytest.param(comment("smlp/files.py"), NOTHING, id="comment in a shared module"),
         pytest.param(docstring("smlp/files.py"), NOTHING, id="docstring of a shared module"),
         pytest.param(

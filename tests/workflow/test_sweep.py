@@ -4,8 +4,10 @@ import csv
 import json
 import shutil
 
+import jsonschema
 import numpy as np
 import pytest
+import yaml
 
 CELLS = [("tiny", backend, "fp32", str(batch)) for backend in ("pytorch", "onnxruntime") for batch in (1, 4)]
 RETRIEVED = {"retrieve_dataset": 1, "retrieve_checkpoint": 1}
@@ -78,6 +80,29 @@ def test_every_table_plot_and_report_is_there(finished_demo):
     assert sorted(made) == [f"results/tables/{name}" for name in starts]
     for name, start in starts.items():
         assert made[f"results/tables/{name}"].startswith(start), name
+
+
+def undocumented(content, properties):
+    """Keys of a result file that the schema does not describe, also inside mappings."""
+    found = [key for key in content if key not in properties]
+    for key, schema in properties.items():
+        if "properties" in schema and isinstance(content.get(key), dict):
+            found += [f"{key}.{inner}" for inner in undocumented(content[key], schema["properties"])]
+    return found
+
+
+def test_result_files_have_the_documented_format_and_no_other_keys(finished_demo):
+    schema = yaml.safe_load((finished_demo.folder / "resources" / "results.schema.yaml").read_text(encoding="utf-8"))
+    _, measured, _ = schema["oneOf"]
+    accuracy, throughput = (schema["$defs"][part]["properties"] for part in ("accuracy", "throughput"))
+    whole = {**measured["properties"], "smlp": {"properties": throughput}}
+    for pattern, properties, files in (("evaluate/*/*/*/*/bs*.json", accuracy, 4), ("measure/**/bs*.json", whole, 4)):
+        paths = list((finished_demo.folder / "results").glob(pattern))
+        assert len(paths) == files
+        for path in paths:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            jsonschema.Draft202012Validator(schema).validate(content)
+            assert undocumented(content, properties) == [], path
 
 
 def test_coverage_equals_the_manifest_and_the_images(finished_demo):

@@ -21,7 +21,7 @@ def make_accuracy(
 
     published: only of models whose data are comparable. own_references: of models that have another reference.
     """
-    table = frame(ACCURACY, [record.row for record in records])
+    table = frame(ACCURACY, [record.known for record in records])
     own = [record.target == own_references.get(record.model, reference) for record in records]
     quoted = [
         _published_top1(published.get(record.model, ())) if is_reference and not record.failed else None

@@ -13,7 +13,7 @@ from .reader import Target
 from .throughput import TARGET, device_of, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
-ACCURACY, LATENCY = "accuracy", "accuracy_and_latency"
+BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
 _GROUP = ["device", "processor", "emulated", "precision"]
 
@@ -46,7 +46,7 @@ def make_decision(
     table["ratio_to_reference"] = (table["images_per_s"] / base).where(real)
     table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
     constant = {
-        "rule": ACCURACY if latency_ms_max is None else LATENCY,
+        "rule": BY_ACCURACY if latency_ms_max is None else BY_LATENCY,
         "latency_ms_max": latency_ms_max,
         "model": model,
         "reference": str(reference),

@@ -6,13 +6,15 @@ import io
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .columns import PERCENTILES, THROUGHPUT_WAY, unique
 from .throughput import Line, is_unstable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's colours, told apart by people with any colour vision, without the yellow that white paper swallows.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -47,7 +49,7 @@ def render(plot: Callable[[dict[str, list[Line]]], Figure], columns: dict[str, l
 
 
 def _figure(panels: int, across: int, panel_width: float, panel_height: float, sharey: bool) -> tuple[Figure, list]:
-    """A figure with `panels` axes, `across` a row, and room for a legend below."""
+    """A figure with `panels` axes, `across` per row, and room for a legend below."""
     from matplotlib.figure import Figure
 
     across = max(1, min(across, panels))
@@ -63,7 +65,7 @@ def _figure(panels: int, across: int, panel_width: float, panel_height: float, s
     return figure, axes[:panels]
 
 
-def _batch_axis(axes: Any, batches: Iterable[int]) -> None:
+def _batch_axis(axes: Axes, batches: Iterable[int]) -> None:
     batches = sorted(set(batches))
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
@@ -73,7 +75,7 @@ def _batch_axis(axes: Any, batches: Iterable[int]) -> None:
 
 
 def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
-    """Images/s against batch size, a panel a model: a line a target with its 95% intervals, published ones dashed."""
+    """Images/s against batch size, one panel per model: one line per target with its 95% intervals; published: dashed."""
     from matplotlib.lines import Line2D
 
     models = [model for model, series in columns.items() if any(one.images_per_s for one in series)]
@@ -82,7 +84,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     quoted = unique(one.name for model in models for one in columns[model] if one.published)
     figure, panels = _figure(len(models), 2, 7, 4.2, sharey=False)
     unstable_anywhere = False
-    handles: dict[str, Any] = {}
+    handles: dict[str, Line2D] = {}
     for axes, model in zip(panels, models, strict=True):
         for one in columns[model]:
             batches = sorted(one.images_per_s)
@@ -130,7 +132,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
 
 
 def plot_latency(columns: dict[str, list[Line]]) -> Figure:
-    """Latency percentiles of a batch against batch size, a panel a model and target."""
+    """Latency percentiles of a batch against batch size, one panel per model and target."""
     shown = [
         (model, one) for model, series in columns.items() for one in series if one.images_per_s and not one.published
     ]
@@ -165,7 +167,7 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
     return figure
 
 
-def _logarithmic_axis(axes: Any, low: float, high: float) -> None:
+def _logarithmic_axis(axes: Axes, low: float, high: float) -> None:
     """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 

@@ -73,7 +73,7 @@ class Record:
         return {"model": self.model, **self.target._asdict(), "batch": self.batch}
 
     @property
-    def row(self) -> Facts:
+    def known(self) -> Facts:
         """Everything known, by column."""
         return {**self.facts, **self.identity, "emulated": self.emulated, "failed": self.failed, "way": self.way}
 
@@ -233,7 +233,7 @@ def read_published(path: Path) -> list[Published]:
                     batch = value = None
                 if value is None or not 0 < value < math.inf or (row["what"] == "throughput" and not batch):
                     raise UserError(
-                        f"{path}: line {reader.line_num}: a value above 0, for throughput a batch size, were expected"
+                        f"{path}: line {reader.line_num}: a value above 0 was expected, for throughput also a batch size"
                     )
                 lines.append(
                     Published(row["model"], row["what"], row["device"], row["software"], batch, value, row["source"])

@@ -1,13 +1,19 @@
 """CSV, Parquet, Markdown and the page."""
 
+import csv
 import html.parser
+import io
+import json
 import re
 import subprocess
 import sys
 
+import pandas
+import pyarrow.parquet
+import pytest
 from result_files import COMPARED, SCRIPT, Sweep, accuracy, throughput
 
-from smlp.results import reader, report
+from smlp.results import columns, reader, report
 from smlp.results.accuracy import make_flips
 from smlp.results.throughput import make_detail_table, make_throughput
 
@@ -77,3 +83,42 @@ def test_the_report_and_the_screen_show_the_decision(decided):
         assert f"<dt>{term}</dt>" in text
     done = subprocess.run([sys.executable, SCRIPT, *decided.flags("--print")], capture_output=True, check=True)
     assert b"## Best row: smlpnet_tiny" in done.stdout and b"within 500 ms" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["accuracy", "throughput", "decision", "flips"])
+def test_parquet_has_the_columns_and_rows_of_csv(decided, name):
+    stored = pandas.read_parquet(decided.output / f"{name}.parquet")
+    rows = decided.rows(f"{name}.csv")
+    assert list(stored.columns) == decided.text(f"{name}.csv").splitlines()[0].split(",")
+    assert len(stored) == len(rows) > 0
+    for column in stored.columns:
+        absent = [row[column] == "" for row in rows]
+        assert stored[column].isna().tolist() == absent or column == "variant"
+    assert set(stored["variant"].dropna()) <= {""}
+
+
+def test_parquet_is_typed_and_states_units(decided):
+    stored = pandas.read_parquet(decided.output / "throughput.parquet")
+    kinds = {"batch": "Int64", "stable": "boolean", "images_per_s": "Float64", "streams": "Int64", "model": "string"}
+    assert {column: str(stored[column].dtype) for column in kinds} == kinds
+    assert stored["images_per_s"].tolist() == [10, 20, 15, 30, 50, 80, 40, 44]
+    schema = pyarrow.parquet.read_schema(decided.output / "throughput.parquet")
+    assert schema.field("images_per_s").metadata == {b"unit": b"images/s"}
+    assert json.loads(stored["versions"][0]) == {"python": "3.11.7", "numpy": "2.4.0", "pytorch": "1.2.3"}
+
+
+def test_csv_has_the_plain_spelling_of_every_kind():
+    facts = [
+        {"model": 'a "b", c\nd', "top1": 81.25000000000001, "images": 10**12, "emulated": True, "drop_points": 0.0},
+        {"mcnemar_p": 1e-20, "emulated": False},
+    ]
+    header, text = report.csv_text(columns.ACCURACY, columns.frame(columns.ACCURACY, facts)).split("\n", 1)
+    rows = list(csv.DictReader(io.StringIO(header + "\n" + text)))
+    assert [row["model"] for row in rows] == ['a "b", c\nd', ""]
+    assert (rows[0]["top1_percent"], rows[0]["images"], rows[0]["drop_points"]) == ("81.25", "1000000000000", "0")
+    assert [row["emulated"] for row in rows] == ["true", "false"] and rows[1]["mcnemar_p"] == "1e-20"
+
+
+def test_mappings_in_csv_have_sorted_keys():
+    table = columns.frame(columns.THROUGHPUT, [{"versions": {"b": "1", "a": None}}])
+    assert report.csv_text(columns.THROUGHPUT, table).endswith(',"{""a"": null, ""b"": ""1""}"\n')
