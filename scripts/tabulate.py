@@ -35,7 +35,7 @@ from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
 from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips
-from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, unique
+from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_throughput, render
 from smlp.results.reader import Target, choose_published, read_accuracy, read_published, read_throughput
@@ -111,7 +111,7 @@ def tabulate(flags: argparse.Namespace) -> None:
     )
     for name, content in contents.items():
         with files.whole_file(flags.output_dir / name) as partial:
-            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+            partial.write_bytes(content if isinstance(content, bytes) else printable(content).encode())
     if flags.print:
         sys.stdout.reconfigure(errors="replace")  # a terminal without → is no reason to fail
         print(contents["accuracy.md"], contents["throughput.md"], sep="\n", end="")

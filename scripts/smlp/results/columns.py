@@ -320,7 +320,14 @@ def typed(columns: Sequence[Column], table: pandas.DataFrame) -> pandas.DataFram
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
     return json.dumps(value) if isinstance(value, dict) else value
+
+
+def printable(text: str) -> str:
+    r"""`text` as UTF-8 can hold it: the name of a file may have bytes that are no text, which then read \udce9."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def rows(table: pandas.DataFrame) -> Iterator[Any]:

@@ -75,7 +75,7 @@ def _batch_axis(axes: Axes, batches: Iterable[int]) -> None:
 
 
 def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
-    """Images/s against batch size, one panel per model: one line per target with its 95% intervals; published: dashed."""
+    """Images/s against batch size, one panel per model: one line per target with 95% intervals; published: dashed."""
     from matplotlib.lines import Line2D
 
     models = [model for model, series in columns.items() if any(one.images_per_s for one in series)]

@@ -21,7 +21,7 @@ import yaml
 from ..core import files
 from ..core.cli import UserError
 from ..core.provenance import Facts
-from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, unique
+from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printable, unique
 
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
@@ -144,8 +144,8 @@ def _read_record(path: Path, kind: str) -> Record:
     if failed is not None:
         failed = failed.strip() or "no reason was given"
         facts = {key: value for key, value in facts.items() if key in _validators()[part].schema["properties"]}
-    target = Target(facts["backend"], facts["precision"], facts.get("variant") or "")
-    return Record(path, facts["model"], target, batch, bool(facts.get("emulated")), failed, facts)
+    model, *target = (printable(facts.get(key) or "") for key in ("model", *Target._fields))
+    return Record(path, model, Target(*target), batch, bool(facts.get("emulated")), failed, facts)
 
 
 # For JSON 8.0 is an integer, and Python reads NaN and 1e400; frames hold 64 bits.
@@ -233,7 +233,7 @@ def read_published(path: Path) -> list[Published]:
                     batch = value = None
                 if value is None or not 0 < value < math.inf or (row["what"] == "throughput" and not batch):
                     raise UserError(
-                        f"{path}: line {reader.line_num}: a value above 0 was expected, for throughput also a batch size"
+                        f"{path}: line {reader.line_num}: a value above 0 was expected, for throughput a batch size too"
                     )
                 lines.append(
                     Published(row["model"], row["what"], row["device"], row["software"], batch, value, row["source"])

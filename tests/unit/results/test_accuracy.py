@@ -1,7 +1,7 @@
 """The accuracy table and the changed predictions."""
 
 import pytest
-from result_files import PUBLISHED, Sweep, accuracy, dicts
+from result_files import COMPARED, PUBLISHED, Sweep, accuracy, dicts, judged
 
 from smlp.results import reader
 from smlp.results.accuracy import make_accuracy, make_accuracy_table
@@ -110,3 +110,12 @@ def test_flips(made):
         "reference": "3",
         "predicted": "8",
     }
+
+
+def test_the_name_of_an_image_may_have_bytes_that_are_no_text(tmp_path):
+    """A Latin-1 name, as Python reads it from the disk."""
+    flips = [{**COMPARED["flips"][0], "image": "caf\udce9.JPEG"}]
+    made = Sweep(tmp_path, [judged("openvino", "fp32", 1, flips=flips, model="caf\udce9")], []).make()
+    (row,) = made.rows("flips.csv")
+    assert (row["image"], row["model"]) == ("caf\\udce9.JPEG", "caf\\udce9")
+    assert "caf\\udce9.JPEG" in made.text("report.html")
