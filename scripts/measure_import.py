@@ -21,7 +21,7 @@ from smlp.core import cli, files, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
-from smlp.results import aisbench, statistics
+from smlp.results import statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="backend of the engine",
     )
     parser.add_argument("--precision", required=True, help="precision of the engine")
-    aisbench.add_variant_flag(parser)
+    parser.add_argument("--variant", default="", help="name of the target's variant; a plain target has none")
     parser.add_argument("--batchsize", type=cli.positive_int, required=True, help="batch size of the engine")
     parser.add_argument("--output", type=Path, required=True, help="summary to write, ending in .json")
     return parser.parse_args(argv)

@@ -39,17 +39,12 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="device to run on; the backend's own default unless given")
     parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
     parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
-    add_variant_flag(parser)
+    parser.add_argument("--variant", default="", help="name of the target's variant; the sidecar's unless given")
     parser.add_argument(
         "--record_failure",
         action="store_true",
         help="if the engine cannot be run here, write that instead of the result, and go on",
     )
-
-
-def add_variant_flag(parser: argparse.ArgumentParser) -> None:
-    """The flag of every command that states which target its result is of."""
-    parser.add_argument("--variant", default="", help="name of the target's variant; a plain target has none")
 
 
 def facts_of_run(asked: RunFacts, backend: Backend, sidecar: Facts, engine: Engine, batch_size: int) -> RunFacts:
