@@ -32,7 +32,7 @@ def test_every_format_scores_the_same(tmp_path, suffix, capsys, evaluate, make_r
     assert capsys.readouterr().out == f"acc1:{run.top(1):.4f}, acc5:{run.top(5):.4f}\n"
 
 
-def test_float16_results(tmp_path, capsys, evaluate, write_result, make_run):
+def test_results_may_be_float16(tmp_path, capsys, evaluate, write_result, make_run):
     run = make_run(tmp_path)
     run.logits = run.logits.astype(np.float16)
     for index in range(12):
@@ -216,7 +216,7 @@ def test_a_drop_is_counted_in_the_right_direction(tmp_path, evaluate, write_mani
     assert report["mcnemar_p"] == 2.0**-29
 
 
-def test_the_command(run):
+def test_the_command_prints_accuracies_or_one_error(run):
     target = run.root / "with space" / "report.json"
     done = subprocess.run(
         [sys.executable, SCRIPT, *run.flags("--json", target)], capture_output=True, text=True, check=True
@@ -232,7 +232,7 @@ def test_the_command(run):
 
 
 @pytest.mark.parametrize("flags", [[], ["--margin_points", "nan"], ["--margin_points", "-1"], ["--num_classes", "0"]])
-def test_wrong_usage(run, flags, capsys, evaluate):
+def test_wrong_usage_ends_with_status_2(run, flags, capsys, evaluate):
     with pytest.raises(SystemExit) as ended:
         evaluate.main(run.flags(*flags) if flags else [])
     assert ended.value.code == 2
