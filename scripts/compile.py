@@ -7,7 +7,7 @@ the command and all versions.
   scripts/compile.py --backend aotinductor --precision bf16 --batch_size 8 --pth_path smlp_t.pth --output bs8.pt2
 
 With --record_failure an engine that cannot be made here (too large for the memory, refused by its compiler) is no
-error: an empty file takes its place, and the sidecar says why; infer and measure pass that on to the tables.
+error: empty files take the place of its own, and the sidecar says why; infer and measure pass that on to the tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         cli.say(f"no engine: {failure}")
         with files.whole_file(flags.output) as partial:
-            partial.touch()
+            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
+                partial.with_suffix(suffix).touch()
             about = {"backend": flags.backend, "precision": flags.precision, "batch": flags.batch_size}
             record = provenance.describe({"source": source}, failed=str(failure), **about)
             files.write_json(files.sidecar_path(partial), record)
