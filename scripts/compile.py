@@ -7,7 +7,7 @@ the command and all versions.
   scripts/compile.py --backend aotinductor --precision bf16 --batch_size 8 --pth_path smlp_t.pth --output bs8.pt2
 
 With --record_failure an engine that cannot be made here (too large for the memory, refused by its compiler) is no
-error: an empty file takes its place, and the sidecar says why; infer and measure pass that on to the tables.
+error: empty files take the place of its own, and the sidecar says why; infer and measure pass that on to the tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         cli.say(f"no engine: {failure}")
         with files.whole_file(flags.output) as partial:
-            partial.touch()
+            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
+                partial.with_suffix(suffix).touch()
             about = {"backend": flags.backend, "precision": flags.precision, "batch": flags.batch_size}
             record = provenance.describe({"source": source}, failed=str(failure), **about)
             files.write_json(files.sidecar_path(partial), record)
@@ -46,9 +47,9 @@ def compile_engine(
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
 
-    Raises UserError for an unknown backend, a precision that it does not have, a suffix that its runtime
+    Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
     would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
-    EngineFailure where the settings are right and there can be no engine all the same.
+    EngineFailure if the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
     if precision not in backend.precisions:
@@ -104,7 +105,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--backend", required=True, choices=backends.names(), help="runtime that the engine is for")
     parser.add_argument("--precision", default="fp32", help="one that the backend knows")
-    parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run, fixed in the engine")
+    parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images per run, fixed by it")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")
     source.add_argument("--pth_path", type=Path, help="checkpoint to compile, from scripts/retrieve.py")

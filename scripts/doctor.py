@@ -1,10 +1,11 @@
-"""Show in one screen what this host has for Ascend, what is missing, and what a killed run left behind.
+"""Show in one screen what this host has for its accelerators, what is missing, and what a killed run left behind.
 
-Looks at CANN, driver and firmware, npu-smi and every NPU, aclruntime and which interpreter has it, the compilers and
-the CPU backends, free disk; and in --folder at locks, incomplete outputs, half-written files, jobs whose Snakemake is
-gone and the disk that every stage takes, each with the command that mends it. Changes nothing. --config takes
-interpreter and set_env.sh from the settings of a sweep. Exit status 1 where an Ascend engine could be neither compiled
-nor run here; everything else works without.
+It looks at drivers, compilers, runtimes and devices (of Ascend: CANN, driver and firmware, npu-smi and every NPU,
+aclruntime and the interpreter that has it), at the other backends, and at the free disk. In --folder it looks at
+locks, incomplete outputs, half-written files, jobs whose Snakemake is gone, and the disk that every stage takes. Each
+line says which command mends it. It changes nothing. --config takes interpreter and set_env.sh from the settings of a
+sweep. The exit status is 1 if an engine for an accelerator could be neither compiled nor run here; everything else
+works without.
 
   scripts/doctor.py --config configs/imagenet-ascend310p.yaml
 """
@@ -85,7 +86,7 @@ def look_at_sweep(folder: Path) -> list[Finding]:
         found.append(Finding("ok", "sweep", f"running, process {', '.join(str(process.pid) for process in running)}"))
         return found
     if leftovers.locked(folder):
-        text = "locked by a run that is gone; snakemake --unlock, then the command that you ran"
+        text = "locked by a run that is gone; run snakemake --unlock, then your command again"
         found.append(Finding("note", "lock", text))
     if marked := leftovers.incomplete(folder):
         others = f" and {len(marked) - 1} others were" if len(marked) > 1 else " was"

@@ -15,12 +15,16 @@ Writes  --output, only if its checksum is right and (checkpoint) every weight fi
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from smlp import backends
+from smlp.backends.base import Backend
 from smlp.core import cli, files, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DEMO = "demo"
@@ -52,7 +56,8 @@ def checkpoint(
     from smlp.core import download
     from smlp.models.checkpoint import load_model
 
-    facts: dict[str, Any] = {"model_name": model_name, "backend": "pytorch", "precision": "fp32"}
+    runs_it = backends.reference("checkpoint")
+    facts: Facts = {"model_name": model_name, "backend": runs_it.name, "precision": runs_it.precisions[0]}
 
     def check(path: Path) -> None:
         try:
@@ -84,11 +89,21 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     return f"{output.stat().st_size:,} bytes"
 
 
-def om(source: str, output: Path, md5: str | None, sha256: str | None, batch_size: int, precision: str) -> str:
-    """Fetch a ready-made engine for Ascend, whose batch size is checked when it is opened."""
+def engine(
+    backend: Backend,
+    source: str,
+    output: Path,
+    md5: str | None,
+    sha256: str | None,
+    batch_size: int,
+    precision: str,
+    variant: str,
+) -> str:
+    """Fetch a ready-made engine, whose batch size is checked when it is opened."""
     from smlp.core import download
 
-    facts = {"backend": "ascend", "precision": precision, "batch": batch_size, "batch_checked": False}
+    facts: Facts = {"backend": backend.name, "precision": precision, "batch": batch_size, "batch_checked": False}
+    facts.update({"variant": variant} if variant else {})
     download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source, **facts))
     return f"{output.stat().st_size:,} bytes"
 
@@ -123,33 +138,43 @@ def _named(suffix: str) -> Callable[[str], Path]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{checkpoint,onnx,om,dataset}")
+    ready_made = [backend for backend in backends.every() if backend.ready_made]
+    names = ["checkpoint", "onnx", *(backend.ready_made for backend in ready_made), "dataset"]
+    commands = parser.add_subparsers(required=True, metavar=f"{{{','.join(names)}}}")
 
-    def command(run: Callable[..., str], output: Callable[[str], Path]) -> argparse.ArgumentParser:
-        what = (run.__doc__ or "").splitlines()[0]
+    def command(
+        name: str, run: Callable[..., str], what: str | None, output: Callable[[str], Path]
+    ) -> argparse.ArgumentParser:
+        what = (what or "").splitlines()[0]
         added = commands.add_parser(
-            run.__name__, help=what, description=what, allow_abbrev=False, formatter_class=parser.formatter_class
+            name, help=what, description=what, allow_abbrev=False, formatter_class=parser.formatter_class
         )
         added.add_argument("--output", type=output, required=True, help="file or folder to write")
         added.set_defaults(run=run)
         return added
 
-    of_checkpoint = command(checkpoint, _named(".pth"))
+    of_checkpoint = command("checkpoint", checkpoint, checkpoint.__doc__, _named(".pth"))
     of_checkpoint.add_argument("--model_name", required=True, help="a timm model name, or smlpnet_tiny, _small, _base")
     of_checkpoint.add_argument(
         "--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given"
     )
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
-    of_onnx = command(onnx, _named(".onnx"))
-    of_om = command(om, _named(".om"))
-    of_om.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run that it was made for")
-    of_om.add_argument("--precision", required=True, help="precision that it was compiled with: high, fp16 or fp32")
-    for added, other in ((of_checkpoint, "; or: demo"), (of_onnx, ""), (of_om, "")):
+    of_onnx = command("onnx", onnx, onnx.__doc__, _named(".onnx"))
+    fetched = [(of_checkpoint, "; or: demo"), (of_onnx, "")]
+    for backend in ready_made:
+        run = functools.partial(engine, backend)
+        added = command(backend.ready_made, run, engine.__doc__, _named(backend.suffix))
+        known = ", ".join(backend.precisions)
+        added.add_argument("--batch_size", type=cli.positive_int, required=True, help="images per run of the engine")
+        added.add_argument("--precision", required=True, help=f"precision that it was compiled with: {known}")
+        added.add_argument("--variant", default="", help="name of the target, if it is a variant")
+        fetched.append((added, ""))
+    for added, other in fetched:
         added.add_argument("--source", required=True, help="path, or http, https or file URL" + other)
         added.add_argument("--md5", help="checksum that the file must have, hexadecimal")
         added.add_argument("--sha256", help="checksum that the file must have, hexadecimal")
-    of_dataset = command(dataset, Path)
+    of_dataset = command("dataset", dataset, dataset.__doc__, Path)
     of_dataset.add_argument("--train_images", type=cli.positive_int, default=480, help="images of the training split")
     of_dataset.add_argument("--val_images", type=cli.positive_int, default=160, help="images of the validation split")
     of_dataset.add_argument("--seed", type=cli.count, default=0, help="of the choice and the drawing of the digits")

@@ -1,14 +1,11 @@
-"""torch AOTInductor: the checkpoint, exported and compiled to native code ahead of time, one package a batch size.
+"""torch AOTInductor: the checkpoint, exported and compiled to native code ahead of time, one package per batch size.
 
-A package is native code for one kind of processor, and opening it runs it. So only a package with a sidecar that
-states its checksum is opened: who copies an engine copies both, and vouches for both. Input and output are
-float32 whatever the precision; the casts are inside.
+A package is native code for one kind of processor, and opening it runs it. So a package is opened only if its sidecar
+states its checksum: whoever copies an engine copies both, and vouches for both. Input and output are float32 for every
+precision; the casts are inside.
 
 Compiling needs a C++ compiler (g++, or what CXX names); for CUDA also Triton and the CUDA headers. Running needs
-neither. Options:
-  device      cpu, cuda or cuda:N, what to compile for (default cpu)
-  graph       fused (default for sMLPNet) or reference (every other model)
-  cuda_graph  true (default) or false: replay all kernels as one CUDA graph; CUDA only
+neither.
 """
 
 from __future__ import annotations
@@ -64,8 +61,8 @@ _CUDA_CONFIG = {
 def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Compile the checkpoint `source`, whose sidecar names the model, to the package `output`.
 
-    Raises UserError for an unknown option, a missing compiler or device, a precision that the device does not
-    have, a model that cannot be compiled, and a batch that does not fit into memory.
+    Raises UserError for a missing compiler or device, and for a precision that the device does not have. Raises
+    EngineFailure for a model that cannot be compiled, and for a batch that does not fit into memory.
     """
     torch = require("torch", "aotinductor")
     device = _device(options.get("device", "cpu"))
@@ -101,7 +98,7 @@ def _device(name: str) -> Any:
 
 
 def _has_bf16() -> bool:
-    """Whether this CPU's kernels have bf16; without, torch multiplies number by number, ten times slower than fp32."""
+    """Whether this CPU's kernels have bf16. If not, torch multiplies number by number, ten times slower than fp32."""
     import torch
 
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -193,7 +190,7 @@ def _named_failures(path: Path, batch_size: int) -> Iterator[None]:
 
 
 def _built_for(device: Any) -> Facts:
-    """What must be the same where the engine runs."""
+    """What must be the same on the machine that runs the engine."""
     import torch
 
     if device.type == "cuda":

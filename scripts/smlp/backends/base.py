@@ -32,14 +32,14 @@ Options = Mapping[str, str]
 
 
 class EngineFailure(UserError):
-    """An engine that this machine cannot make or run, for lack of memory for instance: no fault in the settings.
+    """An engine that this machine cannot make or run, for lack of memory for instance. The settings are right.
 
     A sweep records it as a row that says so, and goes on.
     """
 
 
 class Timings(NamedTuple):
-    """Milliseconds of one `run`, an entry per transfer or execution; empty where the runtime does not tell."""
+    """Milliseconds of one `run`, one entry per transfer or execution; empty if the runtime does not tell."""
 
     h2d_ms: list[float]
     compute_ms: list[float]
@@ -58,8 +58,8 @@ class Together(NamedTuple):
 class Engine(ABC):
     """An opened engine: `with backend.open(...) as engine: outputs = engine.run(images)`.
 
-    The device is held only inside the `with`. Subclasses set `device` (where it really runs, also the name of its
-    lock) when they are made, `inputs`, `outputs` and `settings` (what the runtime says it runs with: threads, for
+    The device is held only inside the `with`. Subclasses set `device` (the one that it really runs on, also the name of
+    its lock) when they are made, `inputs`, `outputs` and `settings` (what the runtime says it runs with: threads, for
     instance) in `_open`, and implement `_execute` and `_close`.
     """
 
@@ -97,7 +97,7 @@ class Engine(ABC):
 
     @property
     def batch(self) -> int | None:
-        """Batch size compiled into the engine, read back from it; None where any is taken."""
+        """Batch size compiled into the engine, read back from it; None if it takes any."""
         return self.inputs[0].shape[0]
 
     def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
@@ -130,7 +130,7 @@ class Engine(ABC):
     def run_together(self, batches: Iterator[np.ndarray], min_time_s: float, min_runs: int) -> Together | None:
         """The throughput way: several batches under way at once, for at least `min_time_s` and `min_runs` batches.
 
-        batches: as for `run`, without end; none may change before it has ended. None where the runtime runs one batch
+        batches: as for `run`, without end; none may change before it has ended. None if the runtime runs one batch
         at a time.
         """
         return None
@@ -343,9 +343,9 @@ def duration_ms(entry: Any) -> float:
 
 
 def batch_size_of(engine: Engine, requested: int | None) -> int:
-    """Images a run: what the engine was compiled for. Only an engine of any batch takes the requested size.
+    """Images per run: what the engine was compiled for. Only an engine of any batch takes the requested size.
 
-    Raises UserError where both are known and differ: a figure must never rest on a requested number.
+    Raises UserError if both are known and differ: a figure must never rest on a requested number.
     """
     if engine.batch is None:
         return requested or 1

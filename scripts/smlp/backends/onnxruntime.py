@@ -1,9 +1,8 @@
-"""ONNX Runtime on the CPU, or on CUDA where it has that provider: one fixed-batch graph per engine, optimised offline.
+"""ONNX Runtime on the CPU, or on CUDA if it has that provider: one fixed-batch graph per engine, optimised offline.
 
 int8 (CPU) is static quantisation in QDQ form, per channel, of convolutions and matrix products: 8-bit activations,
-ranges from calibration images. Depthwise convolutions stay as they are (they gain nothing and lose most), and so does
-the classifier. Weights have 8 bits, or 7 on x86 without VNNI, where sums of 8-bit products saturate.
-Options: device=cpu or cuda; calibration=<folder of bins>, for int8.
+ranges from calibration images. Depthwise convolutions and the classifier stay in floating point: the former gain
+nothing and lose most. Weights have 8 bits, on x86 without VNNI 7, because sums of 8-bit products saturate there.
 """
 
 from __future__ import annotations
@@ -148,7 +147,7 @@ def _providers(device: str) -> list[Any]:
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in runtime.get_available_providers():
         raise UserError(f"device {device!r}: ONNX Runtime {runtime.__version__} has no CUDA provider, {_INSTALL}")
-    # fp32 is true fp32 here; without a fallback it would run on the cpu where CUDA does not start
+    # fp32 is true fp32 here; without a fallback it would run on the cpu if CUDA does not start
     return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})]
 
 

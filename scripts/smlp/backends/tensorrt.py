@@ -1,12 +1,12 @@
 """NVIDIA TensorRT 7 to 11: a fixed-batch ONNX graph, built to a .plan by trtexec or by the package `tensorrt`.
 
-trtexec is taken where it is found (on the PATH, or --option trtexec=…), else the package. An engine runs by the
-package where it has the same version and torch sees the GPU, else by trtexec, a process a batch. Both count as the
-model-zoo guides' T4 column does: throughput = 1000 · batch / mean GPU compute milliseconds, transfers left out. By
-trtexec every latency is the mean of ten queries, the guides' number.
+trtexec builds if it is found (on the PATH, or by --option trtexec=…), else the package does. The package runs an
+engine if it has the same version and torch sees the GPU; else trtexec runs it, one process per batch. Both count as
+the T4 column of the model-zoo guides does: throughput = 1000 · batch / mean GPU compute milliseconds, transfers left
+out. With trtexec every latency is the mean of ten queries, the number of the guides.
 
 Checked against the formats that NVIDIA's sources of each version print, not on a GPU. A plan is code for one model
-of GPU and one version of TensorRT. Options: device=cuda:N, trtexec=<path>, workspace_mib=<N>.
+of GPU and one version of TensorRT.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _NUMBER = r"([-+.\w]+)"
 def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
     """Fix the batch dimension of the ONNX file `source`, build the plan `output`, and run it once to read it back.
 
-    Raises UserError for an unknown option, where neither trtexec nor the package is there, and with the builder's
-    own words where it fails.
+    Raises UserError if neither trtexec nor the package is there, EngineFailure with the builder's words if it fails.
     """
     onnx = require("onnx", "tensorrt")
     from ..models import onnx_graph
@@ -112,7 +111,7 @@ def build_command(
     """The command that builds `plan` from the ONNX file `network`, in the words of the trtexec that has `flags`.
 
     fp16 is a flag up to TensorRT 10; from 11 on the types are those of the network, which must be half already.
-    fp32 is true fp32: without TF32, where that can be said.
+    fp32 is true fp32: without TF32, if this trtexec can be told so.
     """
     command = [trtexec, f"--onnx={network}", f"--saveEngine={plan}", f"--device={_index(device)}"]
     command += ["--skipInference" if "--skipInference" in flags else "--buildOnly"]
@@ -141,8 +140,8 @@ def run_command(trtexec: str, flags: set[str], plan: Path, device: str) -> list[
 
 
 def parse_report(text: str) -> Facts:
-    """What trtexec printed: `tensorrt` (version; "7" before it said), `gpu` (None before it said) and, where it ran,
-    the means `compute_ms`, `h2d_ms`, `d2h_ms` of a query (None where it does not tell).
+    """What trtexec printed: `tensorrt` (version; "7" before it said), `gpu` (None before it said) and, if it ran, the
+    means `compute_ms`, `h2d_ms`, `d2h_ms` of a query (None if it does not tell).
 
     Since version 8 each quantity is one line, `GPU Compute Time: min = …, mean = … ms`; before, GPU compute is a
     block of lines. Raises UserError for a mean that is no time.
@@ -210,7 +209,7 @@ def _call(command: Sequence[str], path: Path, folder: str | None = None) -> str:
 
 
 class _ByTrtexec(Engine):
-    """A process a batch."""
+    """One process per batch."""
 
     def __init__(self, path: Path, device: str, facts: Facts, tool: str) -> None:
         self._path, self._facts, self._tool = path.resolve(), facts, tool
@@ -255,7 +254,7 @@ def _build(trt: Any, model: Any, plan: Path, precision: str, device: str, worksp
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     config = builder.create_builder_config()
-    # gone or without effect where networks are always explicit (10) and always strongly typed (11)
+    # gone or without effect since networks are always explicit (10) and always strongly typed (11)
     explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     half = getattr(trt.BuilderFlag, "FP16", None)
     if precision == "fp16" and half is not None:

@@ -92,7 +92,7 @@ def shown_command(
 
 
 def made_for(options: Options) -> Facts:
-    """CANN, and the chip where npu-smi and no option says it."""
+    """CANN, and the chip: that of the option, else what npu-smi says."""
     return {"cann": cann.require()[1], "soc_version": options.get("soc_version") or npu_smi.soc_version()}
 
 
@@ -134,7 +134,7 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
         input_format="ND" if onnx_graph.takes_uint8(model) else "NCHW",  # for bytes NHWC, which atc has no word for
         options=options,
     )
-    # atc refuses blanks in paths and litters its working folder, where two runs disturb each other
+    # atc refuses blanks in paths and litters its working folder, in which two runs disturb each other
     with tempfile.TemporaryDirectory(prefix="smlp-atc-", dir=cann.plain_scratch_parent()) as folder:
         scratch = Path(folder)
         shutil.copyfile(source, scratch / "model.onnx")

@@ -20,7 +20,7 @@ _PLACES = ("/usr/local/bin", "/usr/local/sbin")
 
 
 class Process(NamedTuple):
-    """A process on a chip; its name is empty where npu-smi runs in a container."""
+    """A process on a chip; its name is empty if npu-smi runs in a container."""
 
     pid: int
     name: str
@@ -30,7 +30,7 @@ class Process(NamedTuple):
 class Chip(NamedTuple):
     """One chip. npu_id and chip_id are npu-smi's names for it, device is aclruntime's: they differ.
 
-    None: npu-smi does not tell. processes: None where it lists none at all, which is not the same as none running.
+    None: npu-smi does not tell. processes: None if it lists none at all, which is not the same as none running.
     """
 
     npu_id: int
@@ -72,13 +72,13 @@ def parse_table(text: str, mapping: Mapping[tuple[int, int], int] | None = None)
     for row in rows:
         if len(row) != 3 or not (row[0] and row[0][0].isdigit() and row[1] and row[2]):
             continue
-        # rows come in pairs; the second has a bus address where the first has a health word
+        # rows come in pairs; the second has a bus address in the place of the first one's health word
         if ":" not in "".join(row[1]) and row[1] != ["NA"]:
             card = row if len(row[2]) > 1 else []
         elif card:
             npu_id, chip_id = int(card[0][0]), int(row[0][0])
             device = (mapping or {}).get((npu_id, chip_id), len(found))
-            used, total = (_pairs(row[2][1:]) or [(None, None)])[-1]  # the last pair is HBM where there is any
+            used, total = (_pairs(row[2][1:]) or [(None, None)])[-1]  # the last pair is HBM if there is any
             found.append(
                 Chip(
                     npu_id,
@@ -120,13 +120,13 @@ def _number(text: str) -> float | None:
 
 
 def parse_fields(text: str) -> dict[str, str]:
-    """`label : value` lines of `npu-smi info -t …`; of labels that stand several times the last."""
+    """`label : value` lines of `npu-smi info -t …`; the last one if a label comes several times."""
     pairs = (line.strip().partition(":") for line in text.splitlines() if ":" in line)
     return {label.strip(): value.strip() for label, _, value in pairs}
 
 
 def parse_mapping(text: str) -> dict[tuple[int, int], int]:
-    """(NPU id, chip id) -> device, from `npu-smi info -m`, where the tables have no Device column."""
+    """(NPU id, chip id) -> device, from `npu-smi info -m`, for tables without a column Device."""
     rows = (line.split() for line in text.splitlines())
     return {
         (int(row[0]), int(row[1])): int(row[2])
@@ -136,7 +136,7 @@ def parse_mapping(text: str) -> dict[tuple[int, int], int]:
 
 
 def parse_proc_mem(text: str) -> list[Process] | None:
-    """The processes in `npu-smi info -t proc-mem`; None where it does not tell."""
+    """The processes in `npu-smi info -t proc-mem`; None if it does not tell."""
     found = re.findall(r"Process id:\s*(\d+)\s+Process name:\s*(.*?)\s*Process memory\(MB\):\s*(\d+)", text)
     if not found and "No process in device" not in text:
         return None
@@ -147,7 +147,7 @@ def parse_proc_mem(text: str) -> list[Process] | None:
 
 
 def program() -> str | None:
-    """npu-smi on PATH, or where drivers put it."""
+    """npu-smi on PATH, or in the folders that drivers put it into."""
     return shutil.which("npu-smi") or shutil.which("npu-smi", path=os.pathsep.join(_PLACES))
 
 
@@ -172,7 +172,7 @@ def run(*words: str) -> str:
 
 
 def table() -> Table:
-    """Every chip of this host. Raises UserError where npu-smi is missing or fails."""
+    """Every chip of this host. Raises UserError if npu-smi is missing or fails."""
     text = run("info")
     mapping = None if re.search(r"\|\s*Chip\s+Device\b", text) else parse_mapping(run("info", "-m"))
     return parse_table(text, mapping)
@@ -216,7 +216,7 @@ def _ask(*words: str) -> str:
 
 
 def soc_version() -> str:
-    """What atc calls this host's chips. Raises UserError where there is none, or several kinds."""
+    """What atc calls this host's chips. Raises UserError if there is none, or several kinds."""
     kinds = sorted({_soc_version(found) for found in table().chips})
     if len(kinds) != 1:
         raise UserError(

@@ -25,7 +25,7 @@ _IMPL_MODES = (
 def check(path: Path, known: set[tuple[str, str]] | None, nodes: set[str]) -> None:
     """Raise UserError for a line of an op_precision.ini that CANN would ignore without a word.
 
-    known: the pairs of operator type and mode that the installed CANN lists, None where it lists none. nodes: names of
+    known: the pairs of operator type and mode that the installed CANN lists, None if it lists none. nodes: names of
     the model's nodes; a fused operator is called <last node>/<type>.
     """
     try:
@@ -58,7 +58,7 @@ def check(path: Path, known: set[tuple[str, str]] | None, nodes: set[str]) -> No
 
 
 def known_modes(home: Path) -> set[tuple[str, str]] | None:
-    """(operator type, mode) that this CANN has; None where it has no list."""
+    """(operator type, mode) that this CANN has; None if it has no list."""
     path = home / "opp/built-in/op_impl/ai_core/tbe/impl_mode/all_ops_impl_mode.ini"
     if not path.exists():
         return None

@@ -26,7 +26,7 @@ from . import cann, npu_smi
 def telemetry(device: str) -> Facts:
     """health, temperature_c, power_w, aicore_percent, memory_used_mb and processes of a device, by npu-smi; versions.
 
-    processes: one text each, None where npu-smi does not tell. Nothing at all where there is no npu-smi.
+    processes: one text each, None if npu-smi does not tell. Nothing at all if there is no npu-smi.
     """
     if npu_smi.program() is None:
         return {}
@@ -175,7 +175,7 @@ class _Session(Engine):
 
 
 _INSTALL = (
-    f"where CANN's libraries are not found, {cann.SET_ENV}, or name that file in backends.ascend.set_env; where the "
+    f"if CANN's libraries are not found, {cann.SET_ENV}, or name that file in backends.ascend.set_env; if the "
     "module is missing, install the aclruntime wheel of Ascend's ais_bench for this interpreter, or name the "
     "interpreter that has it in backends.ascend.python. `make doctor` shows both"
 )
@@ -196,7 +196,7 @@ def _array(tensor: Any, info: TensorInfo) -> np.ndarray:
 
 @contextlib.contextmanager
 def _acceptable(path: Path) -> Iterator[str]:
-    """A path that newer aclruntimes take: plain characters, no link, not writable by others; a copy where need be."""
+    """A path that newer aclruntimes take: plain characters, no link, not writable by others; a copy if need be."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if re.fullmatch(cann.PLAIN_PATH, str(path)) and not path.is_symlink() and not mode & ~0o755:
         yield str(path)
