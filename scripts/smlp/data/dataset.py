@@ -9,12 +9,14 @@ Two layouts are read below `data_root`, the folder that contains val/:
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import csv
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TextIO
 
 from ..core import files
 from ..core.cli import UserError
@@ -23,7 +25,7 @@ from ..core.cli import UserError
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
-# what a manifest by hand may lack; empty texts then
+# A manifest that a user writes may lack these: their values are then "".
 _OPTIONAL = ("class", "sha256")
 # What the folder of a shard holds, as a regular expression of file names
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
@@ -121,8 +123,14 @@ def _rank(seed: int, image: str) -> bytes:
 
 
 def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
-    """SHA-256 of every image that the manifests list."""
-    return frozenset(row.sha256 for manifest in manifests for row in read_manifest(manifest))
+    """SHA-256 of every image that the manifests list. Raises UserError for a manifest that lacks one."""
+    found = set()
+    for manifest in manifests:
+        for row in read_manifest(manifest):
+            if not row.sha256:
+                raise UserError(f"{manifest}: has no sha256 of {row.image}; preprocess again")
+            found.add(row.sha256)
+    return frozenset(found)
 
 
 def state(entries: Iterable[Entry], data_root: str | os.PathLike) -> str:
@@ -189,40 +197,68 @@ def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:
 
 
 def read_manifest(path: str | os.PathLike) -> list[Row]:
-    """The rows of a manifest in their order, checked.
+    """The rows of a manifest in their order, checked. This is the only reader of manifests.
 
-    Raises UserError naming the file and line for a missing column, a value that is none, an index that occurs
-    twice, or a bin whose rows do not stand together (its images could not be told apart).
+    The columns may come in any order, among others, and behind a byte-order mark. A manifest of another tool may lack
+    `class` and `sha256`, which are then "". Names that are not UTF-8 keep their bytes (surrogateescape).
+    Raises UserError that names the file and line for a missing column, an invalid value, an index that occurs twice,
+    or a bin whose rows are not consecutive (nothing tells where its images are).
     """
+    rows = list(_checked(path))
+    if not rows:
+        raise UserError(f"{path}: lists no images; preprocess again")
+    return rows
+
+
+def images_per_bin(path: str | os.PathLike) -> collections.Counter[str]:
+    """How many images each bin holds, by the manifest. Raises UserError as `read_manifest` does.
+
+    Nothing is counted in a file without the columns of a manifest: other tools also call theirs manifest.csv.
+    """
+    header: Sequence[str] = ()
+    with _open(path) as stream, contextlib.suppress(csv.Error):
+        header = next(csv.reader(stream), ())
+    return collections.Counter() if _lacking(header) else collections.Counter(row.bin for row in _checked(path))
+
+
+def _open(path: str | os.PathLike) -> TextIO:
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            missing = [column for column in MANIFEST_COLUMNS if column not in (reader.fieldnames or ())]
-            if not set(missing) <= set(_OPTIONAL):
-                raise UserError(
-                    f"{path}: has no column {', '.join(missing)}; a manifest of scripts/preprocess.py was expected "
-                    f"(columns {','.join(MANIFEST_COLUMNS)})"
-                )
-            numbered = [(reader.line_num, _row(record, f"{path}, line {reader.line_num}")) for record in reader]
+        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a manifest of scripts/preprocess.py was expected there") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a manifest in CSV ({error}); preprocess again") from None
-    if not numbered:
-        raise UserError(f"{path}: lists no images; preprocess again")
 
+
+def _lacking(header: Sequence[str]) -> list[str]:
+    """Columns that a manifest must have and `header` has not; then also the optional ones that are missing."""
+    missing = [column for column in MANIFEST_COLUMNS if column not in header]
+    return missing if set(missing) - set(_OPTIONAL) else []
+
+
+def _checked(path: str | os.PathLike) -> Iterator[Row]:
     indexes: set[int] = set()
     bins: set[str] = set()
     previous = None
-    for line, row in numbered:
-        if row.index in indexes:
-            raise UserError(f"{path}, line {line}: index {row.index} occurs a second time; preprocess again")
-        if row.bin != previous and row.bin in bins:
-            raise UserError(f"{path}, line {line}: bin {row.bin} occurs again after other bins; preprocess again")
-        indexes.add(row.index)
-        bins.add(row.bin)
-        previous = row.bin
-    return [row for _, row in numbered]
+    with _open(path) as stream:
+        try:
+            reader = csv.DictReader(stream, strict=True)
+            if lacking := _lacking(reader.fieldnames or ()):
+                raise UserError(
+                    f"{path}: has no column {', '.join(lacking)}; a manifest of scripts/preprocess.py was expected "
+                    f"(columns {','.join(MANIFEST_COLUMNS)})"
+                )
+            for record in reader:
+                where = f"{path}, line {reader.line_num}"
+                row = _row(record, where)
+                if row.index in indexes:
+                    raise UserError(f"{where}: index {row.index} occurs a second time; preprocess again")
+                if row.bin != previous and row.bin in bins:
+                    raise UserError(f"{where}: bin {row.bin} occurs again after other bins; preprocess again")
+                indexes.add(row.index)
+                bins.add(row.bin)
+                previous = row.bin
+                yield row
+        except csv.Error as error:
+            raise UserError(f"{path}: is not a manifest in CSV ({error}); preprocess again") from None
 
 
 def _row(record: dict, where: str) -> Row:
