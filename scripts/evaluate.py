@@ -106,8 +106,8 @@ def evaluate(flags: argparse.Namespace) -> None:
     if failure:
         cli.say(f"no results to score: {failure['failed']}")
         run = RunFacts.read(failure["smlp"])
-        about = dataclasses.replace(run, model=given.model or run.model).identity()
-        files.write_json(flags.json, {"failed": failure["failed"], "smlp": about})
+        run = dataclasses.replace(run, model=given.model or run.model, variant=run.variant or given.variant)
+        files.write_json(flags.json, {"failed": failure["failed"], "smlp": run.identity()})
         return
     bins = outputs.read_bins(flags.labels)
     results = outputs.find_results(flags.infer_result_dir, bins)
