@@ -58,7 +58,7 @@ def make_images(data_root: Path, first: int, last: int) -> None:
 
 def guide(data_root: Path, save_dir: Path) -> float:
     """Preprocess as the guide does; return the seconds of its loop."""
-    importlib.import_module("smlp.models")  # makes torchvision importable beside every build of torch
+    importlib.import_module("smlp.models.architectures")  # makes torchvision importable beside every build of torch
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
 
