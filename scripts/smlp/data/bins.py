@@ -19,7 +19,8 @@ import numpy as np
 
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo, shape_text
-from . import arrays, dataset, pixels
+from . import arrays, pixels
+from .manifest import MANIFEST, images_per_bin
 
 _SUFFIXES = (".bin", ".npy")
 
@@ -96,7 +97,7 @@ def check_manifest(path: Path, images: int) -> None:
 
     The bytes of one float32 image are also those of four uint8 ones, which an engine with AIPP would take.
     """
-    manifest = path.with_name(dataset.MANIFEST)
+    manifest = path.with_name(MANIFEST)
     if manifest.exists():
         listed = _images_per_bin(manifest)[path.name]
         if listed not in (0, images):
@@ -106,7 +107,7 @@ def check_manifest(path: Path, images: int) -> None:
             )
 
 
-_images_per_bin = functools.cache(dataset.images_per_bin)
+_images_per_bin = functools.cache(images_per_bin)
 
 
 class _Stored(NamedTuple):

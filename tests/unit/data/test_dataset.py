@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smlp.core import cli, files
-from smlp.data import dataset
+from smlp.data import dataset, manifest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
@@ -307,13 +307,13 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
 def test_images_are_counted_for_each_bin(tmp_path):
     path = tmp_path / "manifest.csv"
     dataset.write_manifest(path, rows_of(5, per_bin=2))
-    assert dataset.images_per_bin(path) == {"batch-00000.bin": 2, "batch-00001.bin": 2, "batch-00002.bin": 1}
+    assert manifest.images_per_bin(path) == {"batch-00000.bin": 2, "batch-00001.bin": 2, "batch-00002.bin": 1}
     for other in ("", "name,url\na,b\n", "index,bin,image,class,label,sha256\n", "\0"):
         path.write_text(other)
-        assert dataset.images_per_bin(path) == {}
+        assert manifest.images_per_bin(path) == {}
     path.write_text("index,bin,image,label\n0,a.bin,x.png,cat\n")
     with pytest.raises(cli.UserError, match="manifest.csv, line 2: label 'cat'"):
-        dataset.images_per_bin(path)
+        manifest.images_per_bin(path)
 
 
 @pytest.mark.parametrize(
