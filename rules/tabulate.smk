@@ -1,6 +1,7 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy and throughput of the sweep, resources/published.csv.
+Needs: every accuracy and throughput of the sweep; of resources/ the published figures, the format of the results and
+the page's template.
 Makes: results/tables/.
 """
 
@@ -11,12 +12,14 @@ rule tabulate:
         accuracy=accuracies(),
         throughput=throughputs(),
         published="resources/published.csv",
+        schema="resources/results.schema.yaml",
+        template="resources/report.html.j2",
     output:
-        multiext("results/tables/accuracy", ".csv", ".md"),
-        multiext("results/tables/throughput", ".csv", ".md", ".png", ".svg"),
+        multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),
+        multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
-        decision="results/tables/decision.csv",
-        flips="results/tables/flips.csv",
+        multiext("results/tables/decision", ".csv", ".parquet"),
+        multiext("results/tables/flips", ".csv", ".parquet"),
         report="results/tables/report.html",
     log:
         "results/logs/tabulate.log",

@@ -1,57 +1,46 @@
 """Make the two tables, the plots and the report from what evaluate.py and measure.py found.
 
 Reads the JSON files of evaluate.py (--accuracy) and measure.py (--throughput) and the published figures. Models and
-targets (backend, precision) appear in the order of the files. Writes into --output_dir:
-  accuracy.csv, .md         one row a model, target and batch size, with two separate drops:
-                            published -> reference (weights, preprocessing), reference -> engine (conversion)
-  throughput.csv            one row a model, target, batch size and way of running, with everything that was measured
-  throughput.md             the model-zoo guide's table for each model: batch sizes down, targets across; the best row
-                            per device and precision whose accuracy holds; ratios
-  decision.csv              those best rows, and with --latency_ms_max those that stay within it too
-  throughput.png, .svg      images/s against batch size
-  latency.png, .svg         latency percentiles against batch size
-  flips.csv                 every image whose top-1 class the engine changed
-  report.html               all of it in one file
+targets (backend, precision, variant) appear in the order of the files. Writes into --output_dir:
+  accuracy.csv, .parquet, .md   one row per model, target and batch size, with two separate drops:
+                                published -> reference (weights, preprocessing), reference -> engine (conversion)
+  throughput.csv, .parquet      one row per model, target, batch size and way of running, with all that was measured
+  throughput.md                 the model-zoo guide's table for each model: batch sizes down, targets across; the best
+                                row per device and precision whose accuracy holds; ratios
+  decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
+  throughput.png, .svg          images/s against batch size
+  latency.png, .svg             latency percentiles against batch size
+  flips.csv, .parquet           every image whose top-1 class the engine changed
+  report.html                   all of it in one file
 The same files give the same tables and plots, byte for byte. --print shows both tables.
 
   scripts/tabulate.py --accuracy acc/*.json --throughput perf/*.json --output_dir results/tables --print
 
+resources/results.schema.yaml states the format of the files; smlp/results/columns.py states every column.
 A file {"failed": "reason", "smlp": {"model", "backend", "precision", "batch"}} shows as a failed cell.
-Where a runtime also ran several requests at once (`throughput_way` of measure.py), that is a row and a column too.
+If a runtime also ran several requests at once (`throughput_way` of measure.py), that is a row and a column too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas
+
+from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
-from smlp.results.decision import DECISION_COLUMNS, make_decision, make_decision_table
+from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips
+from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, unique
+from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_throughput, render
-from smlp.results.reader import (
-    ACCURACY_COLUMNS,
-    THROUGHPUT_COLUMNS,
-    Target,
-    choose_published,
-    read_accuracy,
-    read_published,
-    read_throughput,
-    unique,
-)
-from smlp.results.report import csv_text, make_report, markdown
-from smlp.results.tables import (
-    FLIP_COLUMNS,
-    make_accuracy_rows,
-    make_accuracy_table,
-    make_detail_table,
-    make_flips,
-    make_series,
-    make_throughput_tables,
-    throughput_row,
-)
+from smlp.results.reader import Target, choose_published, read_accuracy, read_published, read_throughput
+from smlp.results.report import csv_text, make_report, markdown, parquet_bytes
+from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published.csv"
 
@@ -68,9 +57,8 @@ def tabulate(flags: argparse.Namespace) -> None:
         raise UserError(
             "nothing to tabulate; name files of evaluate.py with --accuracy, of measure.py with --throughput"
         )
-    accuracy = read_accuracy(flags.accuracy)
-    throughput = read_throughput(flags.throughput)
-    models = unique(record.model for record in accuracy + throughput)
+    of_accuracy, of_throughput = read_accuracy(flags.accuracy), read_throughput(flags.throughput)
+    models = unique(record.model for record in of_accuracy + of_throughput)
     published = choose_published(read_published(flags.published), models, flags.published_name)
     for model in flags.published_applies:
         if model not in models:
@@ -79,35 +67,47 @@ def tabulate(flags: argparse.Namespace) -> None:
     reference = Target(flags.reference_backend, flags.reference_precision)
     own_references = {model: Target(backend, flags.reference_precision) for model, backend in flags.reference_of}
 
-    accuracy_rows = make_accuracy_rows(accuracy, reference, comparable, own_references)
-    accuracy_table = make_accuracy_table(accuracy_rows)
-    columns = {model: make_series(throughput, model, published[model]) for model in models}
-    throughput_tables, decisions = [], []
-    for model in (model for model in models if columns[model]):
-        rules = [None] if flags.latency_ms_max is None else [None, flags.latency_ms_max]
-        judge = own_references.get(model, reference)
-        found = [make_decision(model, throughput, accuracy_rows, judge, latency_ms_max) for latency_ms_max in rules]
-        rates, *ratios = make_throughput_tables(model, columns[model])
-        throughput_tables += [rates, *(make_decision_table(rows) for rows in found if rows), *ratios]
-        decisions += [row for rows in found for row in rows]
-    flips = make_flips(accuracy)
-    contents: dict[str, str | bytes] = {
-        "accuracy.csv": csv_text(ACCURACY_COLUMNS, accuracy_rows),
-        "accuracy.md": markdown([accuracy_table]),
-        "throughput.csv": csv_text(THROUGHPUT_COLUMNS, map(throughput_row, throughput)),
-        "throughput.md": markdown(throughput_tables),
-        "decision.csv": csv_text(DECISION_COLUMNS, decisions),
-        "flips.csv": csv_text(FLIP_COLUMNS, flips),
+    accuracy = make_accuracy(of_accuracy, reference, comparable, own_references)
+    throughput = make_throughput(of_throughput)
+    flips = make_flips(of_accuracy)
+    lines = {model: make_lines(throughput, model, published[model]) for model in models}
+    limits_ms = [None] if flags.latency_ms_max is None else [None, flags.latency_ms_max]
+    decisions = {
+        model: [
+            make_decision(model, throughput, accuracy, own_references.get(model, reference), limit_ms)
+            for limit_ms in limits_ms
+        ]
+        for model in models
+        if lines[model]
     }
+    decision = pandas.concat([frame(DECISION, []), *itertools.chain(*decisions.values())], ignore_index=True)
+
+    accuracy_table = make_accuracy_table(accuracy)
+    throughput_tables = []
+    for model, found in decisions.items():
+        rates, *ratios = make_throughput_tables(model, lines[model])
+        throughput_tables += [rates, *(make_decision_table(table) for table in found if len(table)), *ratios]
+    contents: dict[str, str | bytes] = {
+        "accuracy.md": markdown([accuracy_table]),
+        "throughput.md": markdown(throughput_tables),
+    }
+    for name, columns, table in (
+        ("accuracy", ACCURACY, accuracy),
+        ("throughput", THROUGHPUT, throughput),
+        ("decision", DECISION, decision),
+        ("flips", FLIPS, flips),
+    ):
+        contents[f"{name}.csv"] = csv_text(columns, table)
+        contents[f"{name}.parquet"] = parquet_bytes(columns, table)
     for name, plot in (("throughput", plot_throughput), ("latency", plot_latency)):
         for suffix in (".png", ".svg"):
-            contents[name + suffix] = render(plot, columns, name + suffix)
+            contents[name + suffix] = render(plot, lines, name + suffix)
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in ("throughput", "latency")},
         make_detail_table(throughput),
         flips,
-        accuracy + throughput,
+        of_accuracy + of_throughput,
     )
     for name, content in contents.items():
         with files.whole_file(flags.output_dir / name) as partial:
@@ -128,7 +128,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--accuracy", type=Path, nargs="*", default=[], help="JSON files of evaluate.py")
     parser.add_argument("--throughput", type=Path, nargs="*", default=[], help="JSON files of measure.py")
-    parser.add_argument("--reference_backend", default="pytorch", help="backend of the reference rows")
+    parser.add_argument(
+        "--reference_backend",
+        default=backends.reference("checkpoint").name,
+        help="backend of the reference rows",
+    )
     parser.add_argument("--reference_precision", default="fp32", help="precision of the reference rows")
     parser.add_argument(
         "--reference_of",
@@ -136,7 +140,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="MODEL=BACKEND",
-        help="backend of a model's reference rows, where it is another, as without a checkpoint",
+        help="backend of a model's reference rows, if it is another, as without a checkpoint",
     )
     parser.add_argument("--published", type=Path, default=_PUBLISHED, help="table of published figures")
     parser.add_argument(
@@ -145,7 +149,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="MODEL=PUBLISHED",
-        help="a model's name in the table of published figures, where it is another",
+        help="a model's name in the table of published figures, if it is another",
     )
     parser.add_argument(
         "--published_applies",

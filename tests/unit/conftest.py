@@ -1,4 +1,4 @@
-"""Fixtures of several unit tests: results to score."""
+"""Fixtures of several unit tests: results to score, and a tabulated sweep."""
 
 import csv
 import json
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import result_files
+from result_files import Sweep
 from sklearn.metrics import top_k_accuracy_score
 
 from smlp.core import cli
@@ -142,3 +144,21 @@ def assert_refused(evaluate, capsys):
         assert sorted(root.rglob("*")) == before
 
     return refused
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A sweep that is tabulated; only to be read."""
+    return Sweep(tmp_path_factory.mktemp("sweep")).make()
+
+
+@pytest.fixture(scope="session")
+def decided(tmp_path_factory):
+    """A sweep that is tabulated with a limit of 500 ms; only to be read."""
+    sweep = Sweep(tmp_path_factory.mktemp("decision"), result_files.DECIDED_ACCURACY, result_files.DECIDED_THROUGHPUT)
+    return sweep.make("--latency_ms_max", 500)

@@ -61,13 +61,17 @@ def test_every_table_plot_and_report_is_there(finished_demo):
     starts = {
         "accuracy.csv": b"model,",
         "accuracy.md": b"## Accuracy",
+        "accuracy.parquet": b"PAR1",
         "decision.csv": b"rule,",
+        "decision.parquet": b"PAR1",
         "flips.csv": b"model,",
+        "flips.parquet": b"PAR1",
         "latency.png": b"\x89PNG",
         "latency.svg": b"<?xml",
         "report.html": b"<!DOCTYPE html>",
         "throughput.csv": b"model,",
         "throughput.md": b"## Throughput: tiny\n\n| batch size | pytorch fp32 (images/s) | onnxruntime fp32",
+        "throughput.parquet": b"PAR1",
         "throughput.png": b"\x89PNG",
         "throughput.svg": b"<?xml",
     }
@@ -116,7 +120,7 @@ def test_two_runs_from_scratch_agree_byte_for_byte(demo, finished_demo):
     patterns = ["retrieve/**/*.JPEG", "**/*.pth", "**/*.onnx", "**/*.bin", "**/manifest.csv", "infer/**/*.npy"]
     patterns += ["evaluate/**/*.csv", "tables/accuracy.*", "tables/flips.csv"]
     first, second = finished_demo.contents(*patterns), demo.contents(*patterns)
-    assert len(first) == 44 + 1 + 3 + 24 + 3 + 15 * 8 + 1 + 3
+    assert len(first) == 44 + 1 + 3 + 24 + 3 + 15 * 8 + 1 + 4
     assert sorted(first) == sorted(second)
     assert [path for path in first if first[path] != second[path]] == []
 

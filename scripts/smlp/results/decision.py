@@ -2,235 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-from .reader import PERCENTILES, Record, Target, unique
-from .tables import NONE, Table, device_label, format_interval, format_number, is_unstable, way_name
+import pandas
+
+from .cells import EMULATED_MARK, Table, make_table, texts
+from .columns import DECISION, PERCENTILES, rows, typed
+from .reader import Target
+from .throughput import TARGET, device_of, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 ACCURACY, LATENCY = "accuracy", "accuracy_and_latency"
 
-DECISION_COLUMNS = (
-    "rule",
-    "latency_ms_max",
-    "model",
-    "device",
-    "emulated",
-    "precision",
-    "backend",
-    "way",
-    "batch",
-    "requests",
-    "stable",
-    "images_per_s",
-    "images_per_s_low",
-    "images_per_s_high",
-    "latency_ms",
-    "latency_percentile",
-    "verdict",
-    "top1",
-    "drop_points",
-    "reference",
-    "reference_images_per_s",
-    "ratio_to_reference",
-    "fastest_of_model",
-    "note",
-)
-
-
-class Candidate(NamedTuple):
-    """One measurement. verdict: of the same engine's accuracy, "reference" for the reference itself."""
-
-    record: Record
-    device: str
-    verdict: str
-    top1: float | None
-    drop_points: float | None
-
-    @property
-    def images_per_s(self) -> float:
-        return self.record.figures["images_per_s"]
-
-    @property
-    def eligible(self) -> bool:
-        return self.verdict in ("pass", "reference")
-
-    @property
-    def latency(self) -> tuple[str, float]:
-        """The highest percentile of a batch's latency that the runs support, and its milliseconds."""
-        known = {name: self.record.figures.get(f"latency_ms_{name}") for name in PERCENTILES}
-        return [(name, value) for name, value in known.items() if value is not None][-1]
-
-    def __str__(self) -> str:
-        return f"{way_name(str(self.record.target), self.record.way)}, batch size {self.record.batch}"
+_GROUP = ["device", "processor", "emulated", "precision"]
 
 
 def make_decision(
     model: str,
-    throughput: Iterable[Record],
-    accuracy_rows: Iterable[Mapping[str, Any]],
+    throughput: pandas.DataFrame,
+    accuracy: pandas.DataFrame,
     reference: Target,
     latency_ms_max: float | None = None,
-) -> list[dict[str, Any]]:
-    """One row a device and precision of the model, with the columns of decision.csv and `candidate` (None: no row).
+) -> pandas.DataFrame:
+    """One row per device and precision of the model, with the columns DECISION; empty if no row is eligible there.
 
-    A row is eligible whose accuracy verdict at the same batch size is "pass", or which is the reference; with
-    latency_ms_max also only where its highest percentile is at most that. Of equals the smaller batch size wins.
+    A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference; with
+    latency_ms_max also only if its highest percentile is at most that. Of equals the smaller batch size wins.
     """
-    measured = [record for record in throughput if record.model == model and not record.failed]
-    candidates = _candidates(measured, [row for row in accuracy_rows if row["model"] == model], reference)
-    base = _fastest(one for one in candidates if one.record.target == reference and not one.record.emulated)
-    rows = []
-    for device, emulated, precision in unique(map(_group, candidates)):
-        group = [one for one in candidates if _group(one) == (device, emulated, precision)]
-        best = _fastest(one for one in group if one.eligible and _within(one, latency_ms_max))
-        figures = best.record.figures if best else {}
-        percentile, latency_ms = best.latency if best else (None, None)
-        row = dict.fromkeys(DECISION_COLUMNS)
-        row |= {
-            "rule": ACCURACY if latency_ms_max is None else LATENCY,
-            "latency_ms_max": latency_ms_max,
-            "model": model,
-            "device": device,
-            "emulated": emulated,
-            "precision": precision,
-            "latency_ms": latency_ms,
-            "latency_percentile": percentile,
-            "reference": str(reference),
-            "reference_images_per_s": base.images_per_s if base else None,
-            "fastest_of_model": False,
-            "note": " ".join(_notes(group, best, latency_ms_max)) or None,
-            "candidate": best,
-        }
-        if best:
-            row |= {
-                "backend": best.record.target.backend,
-                "way": best.record.way,
-                "batch": best.record.batch,
-                "verdict": best.verdict,
-                "top1": best.top1,
-                "drop_points": best.drop_points,
-            }
-            keys = ("requests", "stable", "images_per_s", "images_per_s_low", "images_per_s_high")
-            row |= {key: figures.get(key) for key in keys}
-            if base and not emulated:
-                row["ratio_to_reference"] = best.images_per_s / base.images_per_s
-        rows.append(row)
-    winner = _fastest(row["candidate"] for row in rows if row["candidate"] and not row["emulated"])
-    for row in rows:
-        row["fastest_of_model"] = winner is not None and row["candidate"] is winner
-    return rows
+    candidates = _candidates(model, throughput, accuracy, reference)
+    base = candidates[candidates["is_reference"] & ~candidates["emulated"]]["images_per_s"].max()
+    groups, best, notes = [], [], []
+    for group, all_of_group in candidates.groupby(_GROUP, sort=False):
+        within = all_of_group if latency_ms_max is None else all_of_group[all_of_group["latency_ms"] <= latency_ms_max]
+        winner = _fastest(within[within["eligible"]])
+        groups.append(group)
+        best.append(-1 if winner is None else winner)
+        notes.append(" ".join(_notes(all_of_group, within, winner, latency_ms_max)) or None)
+    table = candidates.reindex(best).reset_index(drop=True)
+    table[_GROUP] = pandas.DataFrame(groups, columns=_GROUP)
+    real = ~table["emulated"].astype(bool)
+    table["fastest_of_model"] = table.index == _fastest(table[real & table["images_per_s"].notna()])
+    table["ratio_to_reference"] = (table["images_per_s"] / base).where(real)
+    table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
+    constant = {
+        "rule": ACCURACY if latency_ms_max is None else LATENCY,
+        "latency_ms_max": latency_ms_max,
+        "model": model,
+        "reference": str(reference),
+        "reference_images_per_s": base,
+    }
+    return typed(DECISION, table.assign(**constant, note=notes))
 
 
 def _candidates(
-    measured: Iterable[Record], accuracy_rows: Iterable[Mapping[str, Any]], reference: Target
-) -> list[Candidate]:
-    judged = {(Target(row["backend"], row["precision"]), row["batch"]): row for row in accuracy_rows}
-    candidates = []
-    for record in measured:
-        row = judged.get((record.target, record.batch), {})
-        if row.get("failed") is not None:
-            verdict = "unknown (its accuracy run failed)"
-        else:
-            verdict = "reference" if record.target == reference else row.get("verdict") or "unknown"
-        device = device_label(record.figures)
-        candidates.append(Candidate(record, device, verdict, row.get("top1"), row.get("drop_points")))
-    return candidates
+    model: str, throughput: pandas.DataFrame, accuracy: pandas.DataFrame, reference: Target
+) -> pandas.DataFrame:
+    """What the model's engines were measured at, with the verdict of the same engine's accuracy.
+
+    verdict: "reference" for the reference itself. latency_ms: the highest percentile that the runs support.
+    """
+    ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
+    key = [*TARGET, "batch"]
+    judged = accuracy[accuracy["model"] == model][[*key, "failed", "verdict", "top1", "drop_points"]]
+    found = ran.drop(columns="failed").merge(judged, on=key, how="left")
+    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1)
+    found["verdict"] = found["verdict"].replace("", pandas.NA).fillna("unknown")
+    found.loc[found["is_reference"], "verdict"] = "reference"
+    found.loc[found["failed"].notna(), "verdict"] = "unknown (its accuracy run failed)"
+    found["eligible"] = found["verdict"].isin(("pass", "reference"))
+    found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{PERCENTILES[0]}"], PERCENTILES[0]
+    for name in PERCENTILES[1:]:
+        known = found[f"latency_ms_{name}"].notna()
+        found.loc[known, "latency_ms"] = found[f"latency_ms_{name}"]
+        found.loc[known, "latency_percentile"] = name
+    devices = [device_of(row.device, row.cpu_model) for row in rows(found)]
+    found["device"] = [device.name for device in devices]
+    found["processor"] = [device.processor for device in devices]
+    return found
 
 
-def _group(one: Candidate) -> tuple[str, bool, str]:
-    return one.device, one.record.emulated, one.record.target.precision
+def _fastest(table: pandas.DataFrame) -> int | None:
+    """Label of the row with the highest throughput; of equals the smaller batch size, then the earlier row."""
+    ordered = table.sort_values(["images_per_s", "batch"], ascending=[False, True], kind="stable")
+    return next(iter(ordered.index), None)
 
 
-def _fastest(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The highest throughput; of equals the smaller batch size, then the earlier one."""
-    return min(candidates, key=lambda one: (-one.images_per_s, one.record.batch), default=None)
-
-
-def _within(one: Candidate, latency_ms_max: float | None) -> bool:
-    return latency_ms_max is None or one.latency[1] <= latency_ms_max
-
-
-def _notes(group: Sequence[Candidate], best: Candidate | None, latency_ms_max: float | None) -> list[str]:
+def _notes(
+    group: pandas.DataFrame, within: pandas.DataFrame, winner: int | None, latency_ms_max: float | None
+) -> Iterator[str]:
     """Why there is no row, and each engine whose accuracy alone kept it from being the best: its fastest figure."""
-    notes = []
-    eligible = [one for one in group if one.eligible]
-    if not eligible:
-        notes.append("no row is eligible.")
-    elif not best:
-        lowest = min(eligible, key=lambda one: one.latency[1])
-        percentile, latency_ms = lowest.latency
-        notes.append(
-            f"no eligible row stays within {latency_ms_max:g} ms; the smallest latency is {latency_ms:.3f} ms "
-            f"({percentile}; {lowest})."
+    eligible = group[group["eligible"]]
+    if not len(eligible):
+        yield "no row is eligible."
+    elif winner is None:
+        lowest = next(rows(eligible.nsmallest(1, "latency_ms")))
+        yield (
+            f"no eligible row stays within {latency_ms_max:g} ms; the smallest latency is {lowest.latency_ms:.3f} ms "
+            f"({lowest.latency_percentile}; {_name(lowest)})."
         )
-    left_out = [one for one in group if not one.eligible and _within(one, latency_ms_max)]
-    for target in unique(one.record.target for one in left_out):
-        one = _fastest(one for one in left_out if one.record.target == target)
-        if best is None or one.images_per_s > best.images_per_s:
-            verb = "would be faster" if best else "was left out"
-            notes.append(f"{one} ({_rate(one)} images/s) {verb}, its accuracy verdict: {one.verdict}.")
-    return notes
+    for _, of_target in within[~within["eligible"]].groupby(TARGET, sort=False):
+        fastest = next(rows(of_target.loc[[_fastest(of_target)]]))
+        if winner is None or fastest.images_per_s > group.at[winner, "images_per_s"]:
+            verb = "was left out" if winner is None else "would be faster"
+            yield f"{_name(fastest)} ({_rate(fastest)} images/s) {verb}, its accuracy verdict: {fastest.verdict}."
 
 
-def _rate(one: Candidate) -> str:
-    return f"{one.images_per_s:.1f}" + ("*" if is_unstable(one.record) else "")
+def _name(row: Any) -> str:
+    return f"{way_name(Target(row.backend, row.precision, row.variant), row.way)}, batch size {row.batch}"
 
 
-def make_decision_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The table of one model and rule, from the rows of `make_decision`, of which there is at least one."""
-    first = rows[0]
-    limit = first["latency_ms_max"]
-    header = ["device", "precision", "engine", "way", "batch size", "images/s", "95% interval (images/s)"]
-    header += ["latency (ms)", "top-1 (%)", "drop (points)", f"ratio to best {first['reference']}"]
-    cells, notes = [], [_overall(rows)]
-    for row in rows:
-        device = row["device"] + (" (emulated)" if row["emulated"] else "")
-        best = row["candidate"]
-        if best:
-            cells.append(
-                [
-                    device,
-                    row["precision"],
-                    row["backend"],
-                    row["way"],
-                    str(row["batch"]),
-                    _rate(best),
-                    format_interval(row["images_per_s_low"], row["images_per_s_high"], ".1f"),
-                    f"{row['latency_ms']:.3f} ({row['latency_percentile']})",
-                    format_number(row["top1"], ".2f"),
-                    "reference" if row["verdict"] == "reference" else format_number(row["drop_points"], "+.2f"),
-                    format_number(row["ratio_to_reference"], ".2f"),
-                ]
-            )
-        else:
-            cells.append([device, row["precision"], "none", *[NONE] * (len(header) - 3)])
-        if row["note"]:
-            notes.append(f"{device}, {row['precision']}: {row['note']}")
+def _rate(row: Any) -> str:
+    return f"{row.images_per_s:.1f}" + "*" * (row.stable is False)
+
+
+def make_decision_table(table: pandas.DataFrame) -> Table:
+    """The table for people of one model and rule, from what `make_decision` found: at least one row."""
+    first = next(rows(table))
+    limit, reference, decided = first.latency_ms_max, first.reference, table["backend"].notna()
+    unstable = is_unstable(table)
+    shown = texts(DECISION, table)
+    shown.loc[table["emulated"], "device"] += EMULATED_MARK
+    shown.loc[~decided, "backend"] = "none"
+    shown.loc[unstable, "images_per_s"] += "*"
+    shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
+    shown.loc[table["verdict"].eq("reference").fillna(False), "drop_points"] = "reference"
+    notes = [_overall(table)]
+    notes += [
+        f"{shown.at[place, 'device']}, {table.at[place, 'precision']}: {note}"
+        for place, note in table["note"].dropna().items()
+    ]
     notes.append("eligible: rows whose accuracy verdict at the same batch size is pass, and the reference itself.")
     if limit is not None:
         notes.append(
             f"limit: the latency of a batch as shown, the highest percentile that its runs support, is at most "
             f"{limit:g} ms."
         )
-    if first["reference_images_per_s"] is not None:
-        notes.append(f"ratio: to the best images/s of {first['reference']}, {first['reference_images_per_s']:.1f}.")
-    if any(row["candidate"] and is_unstable(row["candidate"].record) for row in rows):
+    if first.reference_images_per_s is not None:
+        notes.append(f"ratio: to the best images/s of {reference}, {first.reference_images_per_s:.1f}.")
+    if unstable.any():
         notes.append("*: unstable; measure again on an idle machine before you decide.")
-    if any(row["emulated"] for row in rows):
+    if table["emulated"].any():
         notes.append("(emulated): its speed means nothing; it enters no ratio and is never the fastest row.")
     title = "Best row" if limit is None else f"Best row within {limit:g} ms"
-    return Table(f"{title}: {first['model']}", header, cells, notes, left=4)
+    headers = {"ratio_to_reference": f"ratio to best {reference}"}
+    return make_table(f"{title}: {first.model}", DECISION, shown, notes, headers)
 
 
-def _overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    winner = next((row for row in rows if row["fastest_of_model"]), None)
-    model = rows[0]["model"]
-    if not winner:
-        return f"fastest row of {model}: none is eligible on a real device."
-    best, ratio = winner["candidate"], winner["ratio_to_reference"]
+def _overall(table: pandas.DataFrame) -> str:
+    best = next(rows(table[table["fastest_of_model"]]), None)
+    if not best:
+        return f"fastest row of {table['model'].iloc[0]}: none is eligible on a real device."
     facts = [f"{_rate(best)} images/s"]
-    facts += [f"{ratio:.2f} times the best of {winner['reference']}"] if ratio is not None else []
-    facts += [f"verdict {best.verdict}"] if best.verdict != "reference" else ["the reference itself"]
-    return f"fastest row of {model}: {best}, on {best.device}: {', '.join(facts)}."
+    if best.ratio_to_reference is not None:
+        facts.append(f"{best.ratio_to_reference:.2f} times the best of {best.reference}")
+    facts.append("the reference itself" if best.verdict == "reference" else f"verdict {best.verdict}")
+    return f"fastest row of {best.model}: {_name(best)}, on {best.device}: {', '.join(facts)}."

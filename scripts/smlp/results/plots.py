@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .reader import PERCENTILES, THROUGHPUT_WAY, unique
-from .tables import Series, is_unstable
+from .columns import PERCENTILES, THROUGHPUT_WAY, unique
+from .throughput import Line, is_unstable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
 
 
-def render(plot: Callable[[dict[str, list[Series]]], Figure], columns: dict[str, list[Series]], name: str) -> bytes:
+def render(plot: Callable[[dict[str, list[Line]]], Figure], columns: dict[str, list[Line]], name: str) -> bytes:
     """The file `name`, .png or .svg: the same bytes for the same columns whatever the user's matplotlib settings."""
     import matplotlib
 
@@ -72,7 +72,7 @@ def _batch_axis(axes: Any, batches: Iterable[int]) -> None:
     axes.set_xlabel("batch size")
 
 
-def plot_throughput(columns: dict[str, list[Series]]) -> Figure:
+def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     """Images/s against batch size, a panel a model: a line a target with its 95% intervals, published ones dashed."""
     from matplotlib.lines import Line2D
 
@@ -99,16 +99,14 @@ def plot_throughput(columns: dict[str, list[Series]]) -> Figure:
                     "marker": _MARKERS[place % 8],
                     "ls": ":" if one.emulated else "-." if one.way == THROUGHPUT_WAY else "-",
                 }
-            errors = [[], []]
-            for batch, value in zip(batches, values, strict=True):
-                figures = one.records[batch].figures if batch in one.records else {}
-                low, high = figures.get("images_per_s_low"), figures.get("images_per_s_high")
-                errors[0].append(0 if low is None else max(0, value - low))
-                errors[1].append(0 if high is None else max(0, high - value))
+            measured = one.rows.reindex(batches)
+            below = measured["images_per_s"] - measured["images_per_s_low"]
+            above = measured["images_per_s_high"] - measured["images_per_s"]
+            errors = [error.clip(lower=0).fillna(0).tolist() for error in (below, above)]
             yerr = errors if any(map(any, errors)) else None
             axes.errorbar(batches, values, yerr=yerr, capsize=3, label=one.name, **style)
             handles.setdefault(one.name, Line2D([], [], label=one.name, **style))
-            unstable = [batch for batch in batches if batch in one.records and is_unstable(one.records[batch])]
+            unstable = measured.index[is_unstable(measured)].tolist()
             if unstable:
                 unstable_anywhere = True
                 at = [one.images_per_s[batch] for batch in unstable]
@@ -131,7 +129,7 @@ def plot_throughput(columns: dict[str, list[Series]]) -> Figure:
     return figure
 
 
-def plot_latency(columns: dict[str, list[Series]]) -> Figure:
+def plot_latency(columns: dict[str, list[Line]]) -> Figure:
     """Latency percentiles of a batch against batch size, a panel a model and target."""
     shown = [
         (model, one) for model, series in columns.items() for one in series if one.images_per_s and not one.published
@@ -141,10 +139,7 @@ def plot_latency(columns: dict[str, list[Series]]) -> Figure:
     batches = {batch for _, one in shown for batch in one.images_per_s}
     for axes, (model, one) in zip(panels, shown, strict=True):
         for name, colour, marker in zip(PERCENTILES, _COLOURS, _MARKERS, strict=False):
-            points = [
-                (batch, one.records[batch].figures.get(f"latency_ms_{name}")) for batch in sorted(one.images_per_s)
-            ]
-            points = [(batch, value) for batch, value in points if value]
+            points = sorted(one.rows[f"latency_ms_{name}"].dropna().items())
             # Percentiles lie close together: smaller markers for the higher ones keep the lower ones in sight.
             size = 8 - 1.5 * PERCENTILES.index(name)
             if points:

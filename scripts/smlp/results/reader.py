@@ -1,131 +1,62 @@
-"""What evaluate.py and measure.py found, and what others published: read and checked for the tables."""
+"""What evaluate.py and measure.py found, and what others published: read and checked for the tables.
+
+resources/results.schema.yaml states the format of the files; the columns of the tables add what it does not name.
+"""
 
 from __future__ import annotations
 
 import csv
+import functools
 import math
+import reprlib
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import jsonschema
+import yaml
 
 from ..core import files
 from ..core.cli import UserError
+from ..core.provenance import Facts
+from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, unique
+
+SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
 _PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source")
-PERCENTILES = ("p50", "p90", "p95", "p99")
-
-ACCURACY_COLUMNS = (
-    "model",
-    "backend",
-    "precision",
-    "batch",
-    "device",
-    "emulated",
-    "is_reference",
-    "failed",
-    "images",
-    "skipped",
-    "num_classes",
-    "top1",
-    "top5",
-    "top1_wilson_low",
-    "top1_wilson_high",
-    "agreement",
-    "flips_right_to_wrong",
-    "flips_wrong_to_right",
-    "mcnemar_p",
-    "drop_points",
-    "drop_low_points",
-    "drop_high_points",
-    "margin_points",
-    "verdict",
-    "published_top1",
-    "published_device",
-    "published_to_reference_drop_points",
-    "engine_sha256",
-)
-# What accelerators with a tool for it say about themselves.
-_DEVICE_COLUMNS = (
-    "temperature_c_before",
-    "temperature_c_after",
-    "aicore_percent_before",
-    "aicore_percent_after",
-    "power_w_before",
-    "power_w_after",
-    "power_w_mean",
-    "images_per_joule",
-)
-THROUGHPUT_COLUMNS = (
-    "model",
-    "backend",
-    "precision",
-    "batch",
-    "way",
-    "requests",
-    "streams",
-    "device",
-    "emulated",
-    "failed",
-    "stable",
-    "images_per_s",
-    "images_per_s_low",
-    "images_per_s_high",
-    "end_to_end_images_per_s",
-    "latency_ms_mean",
-    "latency_ms_p50",
-    "latency_ms_p90",
-    "latency_ms_p95",
-    "latency_ms_p99",
-    "runs",
-    "warmup_runs",
-    "threads",
-    "host_load_before",
-    "host_load_after",
-    *_DEVICE_COLUMNS,
-    "engine_sha256",
-    "started_at",
-    "cpu_model",
-    "versions",
-)
-# Columns that the files call by a shorter name, without the unit.
-PERCENT = ("top1", "top5", "top1_wilson_low", "top1_wilson_high", "agreement", "published_top1")
-# Ways of running an engine: one request at a time, or several at once.
-LATENCY_WAY, THROUGHPUT_WAY = "latency", "throughput"
-# What measure.py always finds.
-_MEASURED = ("images_per_s", "latency_ms_mean", "latency_ms_p50")
-# Columns that hold a number or nothing.
-_NUMBERS = tuple(
-    column
-    for column in (*ACCURACY_COLUMNS, *THROUGHPUT_COLUMNS)
-    if column.startswith(("images", "top", "agreement", "flips_", "mcnemar", "drop", "margin", "end_to_end", "latency"))
-    or column
-    in (
-        "skipped",
-        "num_classes",
-        "requests",
-        "streams",
-        "runs",
-        "warmup_runs",
-        "threads",
-        "host_load_before",
-        "host_load_after",
-        *_DEVICE_COLUMNS,
-    )
-)
+_IDENTITY = ("model", "backend", "precision")
+# What a runtime says that it runs with, as far as the tables have a column for it.
+_SETTINGS = ("requests", "streams", "threads")
+_WORDS = {
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+}
+_AGAIN = {"accuracy": "evaluate again", "throughput": "measure again", "failure": "make it again"}
 
 
 class Target(NamedTuple):
-    """What a table has a column for."""
+    """What the tables compare. variant: empty for a plain target."""
 
     backend: str
     precision: str
+    variant: str = ""
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.precision}"
+        return " ".join(filter(None, self))
 
 
-class Record(NamedTuple):
-    """One input file, or one way of running in it. figures: everything that it says, failed: why there are none."""
+@dataclass(frozen=True)
+class Record:
+    """One result file, or one way of running in it.
+
+    failed: why there are no figures. facts: what the file says about itself, as results.schema.yaml describes it.
+    """
 
     path: Path
     model: str
@@ -133,8 +64,18 @@ class Record(NamedTuple):
     batch: int | None
     emulated: bool
     failed: str | None
-    figures: dict[str, Any]
+    facts: Facts
     way: str = LATENCY_WAY
+
+    @property
+    def identity(self) -> Facts:
+        """What every table says a row is about, by column."""
+        return {"model": self.model, **self.target._asdict(), "batch": self.batch}
+
+    @property
+    def row(self) -> Facts:
+        """Everything known, by column."""
+        return {**self.facts, **self.identity, "emulated": self.emulated, "failed": self.failed, "way": self.way}
 
 
 class Published(NamedTuple):
@@ -153,30 +94,28 @@ class Published(NamedTuple):
         return f"published {self.device}" + (f", {self.software}" if self.software else "")
 
 
+# --- result files
+
+
 def read_accuracy(paths: Iterable[Path]) -> list[Record]:
-    """One record a file of evaluate.py, as `read_records` does."""
-    return read_records(paths, ("images", "top1", "top5", "top1_wilson_low", "top1_wilson_high"))
+    """One record per file of evaluate.py, in the order of `_ordered`. Raises UserError naming file, key and value."""
+    return _ordered(_read_record(path, "accuracy") for path in paths)
 
 
 def read_throughput(paths: Iterable[Path]) -> list[Record]:
-    """One record a file of measure.py, as `read_records` does, or two: the throughput way follows the latency way."""
-    return [way for record in read_records(paths, ("batch", *_MEASURED)) for way in _ways(record)]
+    """As `read_accuracy`, of measure.py: one record per file, or two: the throughput way follows the latency way."""
+    return [way for record in _ordered(_read_record(path, "throughput") for path in paths) for way in _ways(record)]
 
 
-def read_records(paths: Iterable[Path], wanted: Sequence[str]) -> list[Record]:
-    """Records in the order of models and targets as they appear, batch sizes ascending.
-
-    wanted: figures that a file must hold, as numbers. Raises UserError for a file that lacks one of them, or does not
-    say what it is about, and for two files about the same.
-    """
+def _ordered(found: Iterable[Record]) -> list[Record]:
+    """Records in the order of models and targets as they appear, batch sizes ascending; two about the same raise."""
     records: dict[tuple[str, Target, int | None], Record] = {}
-    for path in paths:
-        record = _read_record(path, wanted)
+    for record in found:
         other = records.setdefault((record.model, record.target, record.batch), record)
         if other is not record:
             raise UserError(
-                f"{path}: is about {record.model}, {record.target}, batch size {record.batch}, as {other.path} is; "
-                "give each once"
+                f"{record.path}: is about {record.model}, {record.target}, batch size {record.batch}, as {other.path} "
+                "is; give each once"
             )
     models = unique(record.model for record in records.values())
     targets = unique(record.target for record in records.values())
@@ -186,7 +125,7 @@ def read_records(paths: Iterable[Path], wanted: Sequence[str]) -> list[Record]:
     )
 
 
-def _read_record(path: Path, wanted: Sequence[str]) -> Record:
+def _read_record(path: Path, kind: str) -> Record:
     content = files.read_json(path, "a summary of evaluate.py or measure.py")
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; check the path")
@@ -195,84 +134,86 @@ def _read_record(path: Path, wanted: Sequence[str]) -> Record:
     failed = content.get("failed")
     if not isinstance(facts, dict) or not isinstance(failed, str | None):
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; make it again")
-    for key in ("model", "backend", "precision"):
-        if not isinstance(facts.get(key), str):
-            raise UserError(
-                f"{path}: does not say its {key}; make it again, for results of ais_bench with --model_label, "
-                "--backend and --precision"
-            )
+    part = kind if failed is None else "failure"
+    error = next(_validators()[part].iter_errors(facts), None)
+    if error:
+        raise UserError(f"{path}: {_explain(error, part)}")
     batch = facts.get("batch")
-    if isinstance(batch, bool) or not isinstance(batch, int | None) or (batch is not None and batch < 1):
-        raise UserError(f"{path}: batch is {batch!r}, a whole number of at least 1 was expected; make it again")
-    if batch is None and "batch" in wanted:
-        raise UserError(f"{path}: batch is None, a number was expected; is it a file of another stage?")
-    if failed is None:
-        _check_numbers(path, facts, wanted)
-    else:
+    if batch is None and kind == "throughput":
+        raise UserError(f"{path}: batch is None, a whole number was expected; is it a file of another stage?")
+    if failed is not None:
         failed = failed.strip() or "no reason was given"
-        facts = {key: value for key, value in facts.items() if key not in _NUMBERS}
-    for key, kind in {"flips": list, "versions": dict, "host": dict, "engine": dict, "verdict": str}.items():
-        value = facts.get(key)
-        if not isinstance(value, kind | None) or (
-            key == "flips" and not all(isinstance(flip, dict) for flip in value or ())
-        ):
-            raise UserError(f"{path}: {key} is not what evaluate.py or measure.py writes; make the file again")
-    return Record(
-        path,
-        facts["model"],
-        Target(facts["backend"], facts["precision"]),
-        batch,
-        bool(facts.get("emulated")),
-        failed,
-        facts,
-    )
+        facts = {key: value for key, value in facts.items() if key in _validators()[part].schema["properties"]}
+    target = Target(facts["backend"], facts["precision"], facts.get("variant") or "")
+    return Record(path, facts["model"], target, batch, bool(facts.get("emulated")), failed, facts)
 
 
-def _check_numbers(path: Path, facts: dict[str, Any], wanted: Sequence[str], where: str = "") -> None:
-    for key in dict.fromkeys((*wanted, *_NUMBERS)):
-        value = facts.get(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number and (value is not None or key in wanted):
-            raise UserError(f"{path}: {where}{key} is {value!r}, a number was expected; is it a file of another stage?")
-        if key in _MEASURED and value is not None and value <= 0:
-            raise UserError(f"{path}: {where}{key} is {value!r}, more than 0 was expected; measure again")
+# For JSON 8.0 is an integer, and Python reads NaN and 1e400; frames hold 64 bits.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda checker, value: type(value) is int and -(2**63) <= value < 2**63,
+            "number": lambda checker, value: type(value) in (int, float) and abs(value) <= sys.float_info.max,
+        }
+    ),
+)
+
+
+@functools.cache
+def _validators() -> dict[str, jsonschema.protocols.Validator]:
+    """A validator for each part of the schema, where columns that it does not name must have their type, or none."""
+    parts = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    figures = parts["throughput"]["properties"]
+    for columns, named in (
+        (ACCURACY, parts["accuracy"]["properties"]),
+        (THROUGHPUT, figures),
+        (THROUGHPUT, figures["throughput_way"]["properties"]),
+    ):
+        for column in columns:
+            named.setdefault(column.name, {"type": [column.json_type, "null"]})
+    return {name: _Validator(part) for name, part in parts.items()}
+
+
+def _explain(error: jsonschema.ValidationError, part: str) -> str:
+    """One line for a person: the key, what it holds, what instead, what to do."""
+    keys, value, schema = list(error.absolute_path), error.instance, error.schema
+    if error.validator == "required":
+        key = next(key for key in error.validator_value if key not in error.instance)
+        keys, value, schema = [*keys, key], None, error.schema["properties"][key]
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    wanted = " or ".join(_WORDS[kind] for kind in kinds if kind != "null")
+    wanted += f" of at least {schema['minimum']}" if "minimum" in schema else ""
+    wanted += f" of more than {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else ""
+    meaning = f" ({schema['description']})" if "description" in schema else ""
+    found = f"{'.'.join(map(str, keys))} is {reprlib.repr(value)}, {wanted} was expected{meaning}"
+    if keys[0] in _IDENTITY:
+        return (
+            f"does not say its {keys[0]}: {found}; make it again, for results of ais_bench with --model_label, "
+            "--backend and --precision"
+        )
+    return f"{found}; is it a file of another stage? If not, {_AGAIN[part]}"
 
 
 def _ways(record: Record) -> list[Record]:
-    """The latency way and, where the runtime has one, the throughput way. What the runtime runs with goes first."""
+    """The latency way and, if the runtime has one, the throughput way. What the runtime runs with goes first."""
     if record.failed:
         return [record]
-    facts, path = record.figures, record.path
-    latency = {**facts, "requests": 1, **_settings(path, facts, "")}
-    together = facts.get("throughput_way")
+    facts, together = record.facts, record.facts.get("throughput_way")
+    latency = replace(record, facts={**facts, "requests": 1, **_settings(facts)})
     if together is None:
-        return [record._replace(figures=latency)]
-    if not isinstance(together, dict):
-        raise UserError(f"{path}: throughput_way is not what measure.py writes; measure again")
-    where = "throughput_way."
-    settings = _settings(path, together, where)
-    if not settings.get("requests"):
-        raise UserError(f"{path}: {where}settings do not say the number of requests; measure again")
-    _check_numbers(path, together, _MEASURED, where)
-    about = {key: value for key, value in facts.items() if key not in (*_NUMBERS, "stable")}
-    return [
-        record._replace(figures=latency),
-        record._replace(figures={**about, **together, **settings}, way=THROUGHPUT_WAY),
-    ]
+        return [latency]
+    figures = {column.name for column in THROUGHPUT if column.dtype in ("Int64", "Float64", "boolean")}
+    about = {key: value for key, value in facts.items() if key not in figures}
+    return [latency, replace(record, facts={**about, **together, **_settings(together)}, way=THROUGHPUT_WAY)]
 
 
-def _settings(path: Path, facts: dict[str, Any], where: str) -> dict[str, int]:
-    """What a runtime says that it runs with, as far as the tables have a column for it."""
-    settings = facts.get("settings")
-    if not isinstance(settings, dict | None):
-        raise UserError(f"{path}: {where}settings is not what measure.py writes; measure again")
-    known = {
-        key: value for key in ("requests", "streams", "threads") if (value := (settings or {}).get(key)) is not None
-    }
-    for key, value in known.items():
-        if type(value) is not int or value < 0:
-            raise UserError(f"{path}: {where}settings.{key} is {value!r}, a whole number was expected; measure again")
-    return known
+def _settings(facts: Facts) -> Facts:
+    settings = facts.get("settings") or {}
+    return {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
+
+
+# --- published figures
 
 
 def read_published(path: Path) -> list[Published]:
@@ -313,7 +254,3 @@ def choose_published(
             raise UserError(f"--published_name {model}={name}: no model {model}; the files hold {', '.join(models)}")
         names[model] = name
     return {model: [line for line in lines if line.model == names[model]] for model in models}
-
-
-def unique(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))

@@ -1,0 +1,333 @@
+"""Every column of the tables, stated once: frames, CSV, Parquet, Markdown, HTML and the checks of files follow it.
+
+To add a column, add one `Column` to its table below, and compute it: by the command whose result file holds the key,
+or by the module that makes the table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas
+
+PERCENTILES = ("p50", "p90", "p95", "p99")
+# Ways of running an engine: one request at a time, or several at once.
+LATENCY_WAY, THROUGHPUT_WAY = "latency", "throughput"
+
+_PANDAS_DTYPES = {"json": "string"}
+_JSON_TYPES = {
+    "string": "string",
+    "Int64": "integer",
+    "Float64": "number",
+    "boolean": "boolean",
+    "json": "object",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    name: in frames; also the key in a result file that holds it.
+    dtype: nullable dtype of pandas, or "json": a mapping as JSON text.
+    unit: of the values. A percentage whose name does not say so gets the suffix _percent in CSV and Parquet.
+    header: in tables for people; only columns with a header are shown there.
+    format: format specification of a cell for people.
+    legend: what the page says under "How to read this", under `term`, or else under the header without its unit.
+    upper: name of the column with the upper end, if a cell shows an interval.
+    after: name of the column that it follows in tables for people, if that is not the one before it here.
+    optional: not shown for people if no row has a value (empty texts and counts of 0 are none).
+    """
+
+    name: str
+    dtype: str
+    unit: str = ""
+    header: str = ""
+    format: str = ""
+    legend: str = ""
+    term: str = ""
+    upper: str = ""
+    after: str = ""
+    optional: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name in CSV and Parquet."""
+        return f"{self.name}_percent" if self.unit == "percent" and "percent" not in self.name else self.name
+
+    @property
+    def json_type(self) -> str:
+        """The type of its values in a result file, as JSON Schema names it."""
+        return _JSON_TYPES[self.dtype]
+
+
+MODEL = Column("model", "string", header="model")
+BACKEND = Column("backend", "string", header="backend")
+PRECISION = Column("precision", "string", header="precision")
+VARIANT = Column("variant", "string", header="variant", optional=True)
+BATCH = Column("batch", "Int64", "images", header="batch size")
+DEVICE = Column("device", "string")
+EMULATED = Column(
+    "emulated",
+    "boolean",
+    term="(emulated)",
+    legend="an emulator stood in for the device: it says nothing about the device's speed.",
+)
+FAILED = Column(
+    "failed",
+    "string",
+    term="failed",
+    legend="could not be compiled, run or measured here; the note with its number says why. The rest went on.",
+)
+ENGINE = Column("engine_sha256", "string")
+
+ACCURACY = (
+    MODEL,
+    BACKEND,
+    PRECISION,
+    VARIANT,
+    BATCH,
+    DEVICE,
+    EMULATED,
+    Column("is_reference", "boolean"),
+    FAILED,
+    Column("images", "Int64", "images", "images"),
+    Column("skipped", "Int64", "images", "skipped", optional=True),
+    Column("num_classes", "Int64", "classes"),
+    Column(
+        "top1",
+        "Float64",
+        "percent",
+        "top-1 (%)",
+        ".2f",
+        "share of images whose label is the engine's first guess, or among its first five.",
+        term="top-1, top-5",
+    ),
+    Column("top5", "Float64", "percent", "top-5 (%)", ".2f"),
+    Column(
+        "top1_wilson_low",
+        "Float64",
+        "percent",
+        "95% interval (%)",
+        ".2f",
+        "Wilson's interval of top-1: where it would lie on other images of the same kind.",
+        upper="top1_wilson_high",
+        after="top1",
+    ),
+    Column("top1_wilson_high", "Float64", "percent"),
+    Column(
+        "agreement",
+        "Float64",
+        "percent",
+        "agreement (%)",
+        ".2f",
+        "share of images with the same top-1 class as the reference, right or wrong.",
+    ),
+    Column(
+        "flips_right_to_wrong",
+        "Int64",
+        "images",
+        "flips right → wrong",
+        legend="images that the reference got right and the engine wrong, and the reverse.",
+        term="flips",
+    ),
+    Column("flips_wrong_to_right", "Int64", "images", "flips wrong → right"),
+    Column(
+        "mcnemar_p",
+        "Float64",
+        "probability",
+        "McNemar p",
+        ".3g",
+        "chance of flips at least as one-sided as these if engine and reference were equally good (exact).",
+    ),
+    Column(
+        "drop_points",
+        "Float64",
+        "points",
+        "reference → engine (points)",
+        "+.2f",
+        "top-1 of the reference minus that of the engine on the same images, in points, with Tango's 95% interval "
+        "for paired proportions. Positive = the engine is worse.",
+        term="drop",
+    ),
+    Column("drop_low_points", "Float64", "points", "95% interval (points)", "+.2f", upper="drop_high_points"),
+    Column("drop_high_points", "Float64", "points"),
+    Column("margin_points", "Float64", "points"),
+    Column(
+        "verdict",
+        "string",
+        header="verdict",
+        legend="pass: the whole interval of the drop lies below the margin; fail: it lies above; undecided: too few "
+        "images to tell.",
+    ),
+    Column("published_top1", "Float64", "percent"),
+    Column("published_device", "string"),
+    Column(
+        "published_to_reference_drop_points",
+        "Float64",
+        "points",
+        "published → reference (points)",
+        "+.2f",
+        "published top-1 minus that of the reference: the share of weights and preprocessing. The drop above is the "
+        "share of conversion.",
+        after="top5",
+        optional=True,
+    ),
+    ENGINE,
+)
+
+THROUGHPUT = (
+    MODEL,
+    BACKEND,
+    PRECISION,
+    VARIANT,
+    BATCH,
+    Column(
+        "way",
+        "string",
+        header="way",
+        legend="several requests at once over the runtime's streams, each on a batch of its own; images/s by the wall "
+        "clock, latency that of a request among the others. Elsewhere one request runs at a time.",
+        term="throughput way",
+        after="variant",
+    ),
+    Column("requests", "Int64", "requests", "requests"),
+    Column("streams", "Int64", "streams", "streams"),
+    DEVICE,
+    EMULATED,
+    FAILED,
+    Column(
+        "stable",
+        "boolean",
+        header="stable",
+        legend="unstable: latency had not settled, or drifted while measuring. Measure again on an idle machine.",
+        term="*",
+        after="warmup_runs",
+    ),
+    Column(
+        "images_per_s",
+        "Float64",
+        "images/s",
+        "images/s",
+        ".1f",
+        "1000 · batch size / mean compute milliseconds, as ais_bench and the model-zoo guide define it. Transfers are "
+        "not counted; end-to-end images/s counts them.",
+        term="throughput",
+    ),
+    Column("images_per_s_low", "Float64", "images/s", "95% interval (images/s)", ".1f", upper="images_per_s_high"),
+    Column("images_per_s_high", "Float64", "images/s"),
+    Column("end_to_end_images_per_s", "Float64", "images/s", "end-to-end (images/s)", ".1f"),
+    Column("latency_ms_mean", "Float64", "ms", "mean (ms)", ".3f"),
+    Column(
+        "latency_ms_p50",
+        "Float64",
+        "ms",
+        "p50 (ms)",
+        ".3f",
+        "latency of a whole batch; only where the runs support one: p90 from 30, p95 from 60, p99 from 300.",
+        term="percentiles",
+    ),
+    *(Column(f"latency_ms_{name}", "Float64", "ms", f"{name} (ms)", ".3f") for name in PERCENTILES[1:]),
+    Column("runs", "Int64", "runs", "runs"),
+    Column("warmup_runs", "Int64", "runs", "warm-up runs"),
+    Column("threads", "Int64", "threads", "threads", after="streams"),
+    Column("host_load_before", "Float64", "processes", "host load before", ".2f"),
+    Column("host_load_after", "Float64", "processes"),
+    # what accelerators with a tool for it say about themselves
+    Column("temperature_c_before", "Float64", "°C"),
+    Column("temperature_c_after", "Float64", "°C"),
+    Column("aicore_percent_before", "Float64", "percent"),
+    Column("aicore_percent_after", "Float64", "percent"),
+    Column("power_w_before", "Float64", "W"),
+    Column("power_w_after", "Float64", "W"),
+    Column("power_w_mean", "Float64", "W"),
+    Column("images_per_joule", "Float64", "images/J"),
+    ENGINE,
+    Column("started_at", "string", "UTC"),
+    Column("cpu_model", "string"),
+    Column("versions", "json"),
+)
+
+DECISION = (
+    Column(
+        "rule",
+        "string",
+        legend="the highest images/s of a device and precision among all engines, batch sizes and ways whose verdict "
+        "at that batch size is pass, or which are the reference. A faster one that its verdict kept out is named. "
+        "Within a limit: whose latency of a batch, at the highest percentile that its runs support, is at most that "
+        "too.",
+        term="best row",
+    ),
+    Column("latency_ms_max", "Float64", "ms"),
+    replace(MODEL, header=""),
+    replace(DEVICE, header="device"),
+    EMULATED,
+    PRECISION,
+    VARIANT,
+    replace(BACKEND, header="engine"),
+    Column("way", "string", header="way"),
+    BATCH,
+    Column("requests", "Int64", "requests"),
+    Column("stable", "boolean"),
+    Column("images_per_s", "Float64", "images/s", "images/s", ".1f"),
+    Column("images_per_s_low", "Float64", "images/s", "95% interval (images/s)", ".1f", upper="images_per_s_high"),
+    Column("images_per_s_high", "Float64", "images/s"),
+    Column("latency_ms", "Float64", "ms", "latency (ms)", ".3f"),
+    Column("latency_percentile", "string"),
+    Column("verdict", "string"),
+    Column("top1", "Float64", "percent", "top-1 (%)", ".2f"),
+    Column("drop_points", "Float64", "points", "drop (points)", "+.2f"),
+    Column("reference", "string"),
+    Column("reference_images_per_s", "Float64", "images/s"),
+    Column(
+        "ratio_to_reference",
+        "Float64",
+        header="ratio to best",
+        format=".2f",
+        legend="images/s over the best that the reference reached at any batch size; not of an emulator.",
+    ),
+    Column("fastest_of_model", "boolean"),
+    Column("note", "string"),
+)
+
+FLIPS = (
+    MODEL,
+    BACKEND,
+    PRECISION,
+    VARIANT,
+    replace(BATCH, header="batch"),
+    Column("kind", "string", header="kind"),
+    Column("image", "string", header="image"),
+    Column("label", "Int64", "class index", "label"),
+    Column("reference", "Int64", "class index", "reference"),
+    Column("predicted", "Int64", "class index", "predicted"),
+)
+
+
+def frame(columns: Sequence[Column], facts: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """A typed frame with one row per mapping, from the keys that have the columns' names; absent ones are NA."""
+    values = {column.name: [_plain(one.get(column.name)) for one in facts] for column in columns}
+    return typed(columns, pandas.DataFrame(values, dtype=object))
+
+
+def typed(columns: Sequence[Column], table: pandas.DataFrame) -> pandas.DataFrame:
+    """`table` with these columns and no others, in their order and with their dtypes; a column it lacks is NA."""
+    dtypes = {column.name: _PANDAS_DTYPES.get(column.dtype, column.dtype) for column in columns}
+    return table.reindex(columns=list(dtypes)).astype(dtypes)
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def rows(table: pandas.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples of plain values; NA is None."""
+    return table.astype(object).where(table.notna(), None).itertuples(index=False)
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """The values without repetitions, in the order of their first appearance."""
+    return list(dict.fromkeys(values))

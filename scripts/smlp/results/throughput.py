@@ -1,0 +1,209 @@
+"""The throughput table, the model-zoo guide's table made of it, ratios, and every measurement in detail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas
+
+from .cells import EMULATED_MARK, NONE, Footnotes, Table, make_table, texts
+from .columns import LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, frame, rows, unique
+from .reader import Published, Record, Target
+
+TARGET = list(Target._fields)
+
+
+class Device(NamedTuple):
+    """What engines can be compared on: two processors are two devices, though both are called cpu."""
+
+    name: str
+    processor: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.processor})" if self.processor else self.name
+
+
+def device_of(name: str | None, cpu_model: str | None) -> Device:
+    """The device of a row, from its columns device and cpu_model."""
+    return Device(name or "unknown device", cpu_model or "" if (name or "").lower() == "cpu" else "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One column of a throughput table and one line of a plot: a target run in one way, or a published device.
+
+    images_per_s: by batch size. rows: of the throughput table, by batch size; none if published (target None).
+    """
+
+    name: str
+    images_per_s: Mapping[int, float]
+    rows: pandas.DataFrame
+    target: Target | None = None
+    way: str = LATENCY_WAY
+    emulated: bool = False
+
+    @property
+    def published(self) -> bool:
+        return self.target is None
+
+
+def make_throughput(records: Iterable[Record]) -> pandas.DataFrame:
+    """One row per record, with the columns THROUGHPUT."""
+    return frame(
+        THROUGHPUT,
+        [
+            {
+                **record.row,
+                "engine_sha256": (record.facts.get("engine") or {}).get("sha256"),
+                "cpu_model": (record.facts.get("host") or {}).get("cpu_model"),
+            }
+            for record in records
+        ],
+    )
+
+
+def is_unstable(table: pandas.DataFrame) -> pandas.Series:
+    """Which rows were measured while latency had not settled, or drifted."""
+    return table["stable"].eq(False).fillna(False)
+
+
+def make_lines(table: pandas.DataFrame, model: str, published: Iterable[Published]) -> list[Line]:
+    """The lines of one model: its targets, then the published devices; none if the table has no row of it."""
+    own = table[table["model"] == model]
+    lines = []
+    for key, of_target in own.groupby(TARGET, sort=False):
+        target = Target(*key)
+        for way in sorted(of_target["way"].unique()):  # latency before throughput
+            # what failed did so before it could run in any way
+            of_way = of_target[(of_target["way"] == way) | of_target["failed"].notna()].set_index("batch", drop=False)
+            emulated = bool(of_way["emulated"].any())
+            name = way_name(target, way) + EMULATED_MARK * emulated
+            lines.append(Line(name, of_way["images_per_s"].dropna().to_dict(), of_way, target, way, emulated))
+    if lines:
+        figures = [line for line in published if line.what == "throughput"]
+        for name in unique(line.column for line in figures):
+            rates = {line.batch: line.value for line in figures if line.column == name}
+            lines.append(Line(name, rates, table.iloc[:0].set_index("batch", drop=False)))
+    return lines
+
+
+def way_name(target: Target, way: str) -> str:
+    """The name of a target run in one way, for people."""
+    return f"{target}, throughput way" if way == THROUGHPUT_WAY else str(target)
+
+
+# --- the guide's table and the ratios
+
+
+def make_throughput_tables(model: str, lines: Sequence[Line]) -> list[Table]:
+    """The guide's table of one model, and the ratios of its columns."""
+    batches = sorted({batch for line in lines for batch in (*line.images_per_s, *line.rows.index)})
+    reasons = Footnotes()
+    cells = [[str(batch), *(_rate(line, batch, reasons) for line in lines)] for batch in batches]
+    cells.append(["best", *(_best_cell(line) for line in lines)])
+    notes = reasons.lines()
+    notes.append(
+        "throughput = 1000 · batch size / mean compute ms, transfers not counted; best: each column's optimum."
+    )
+    if any(line.way == THROUGHPUT_WAY for line in lines):
+        notes.append(
+            "throughput way: several requests at once, each on a batch of its own, counted by the wall clock; "
+            "the other columns: one request at a time."
+        )
+    if any(is_unstable(line.rows).any() for line in lines):
+        notes.append("*: unstable, latency had not settled or drifted; measure again on an idle machine.")
+    if any(line.emulated for line in lines):
+        notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
+    notes += [note for line in lines if not line.published for note in _measured_note(line)]
+    if any(line.published for line in lines):
+        notes.append("published: quoted, not measured here; other machines and software.")
+    header = ["batch size", *(f"{line.name} (images/s)" for line in lines)]
+    tables = [Table(f"Throughput: {model}", header, cells, notes, left=0)]
+    ratios = make_ratio_table(model, lines, batches)
+    return [*tables, ratios] if ratios.rows else tables
+
+
+def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
+    reason = line.rows["failed"].get(batch)
+    if not pandas.isna(reason):
+        return f"failed {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
+    if batch not in line.images_per_s:
+        return NONE
+    return f"{line.images_per_s[batch]:.1f}" + "*" * bool(is_unstable(line.rows).get(batch, False))
+
+
+def _best(line: Line) -> int | None:
+    """The batch size of the highest throughput, the smaller one of equals."""
+    return min(line.images_per_s, key=lambda batch: (-line.images_per_s[batch], batch), default=None)
+
+
+def _best_cell(line: Line) -> str:
+    batch = _best(line)
+    return NONE if batch is None else f"{_rate(line, batch, Footnotes())} (bs {batch})"
+
+
+def _measured_note(line: Line) -> list[str]:
+    """What a column was measured on and how, without which figures cannot be compared."""
+    table = line.rows[line.rows["failed"].isna()]
+    if not len(table):
+        return []
+    measured = list(rows(table))
+    devices = ", ".join(unique(str(device_of(row.device, row.cpu_model)) for row in measured))
+    versions = ", ".join(
+        unique(
+            f"{package} {version}"
+            for row in measured
+            for package, version in json.loads(row.versions or "{}").items()
+            if version and package not in ("python", "numpy")
+        )
+    )
+    runs, warmup_runs = _range(table["runs"]), _range(table["warmup_runs"])
+    settings = [
+        f"{known} {key}{'' if known == '1' else 's'}"
+        for key in ("request", "stream", "thread")
+        if (known := _range(table[f"{key}s"]))
+    ]
+    # only a runtime that told its settings has a number of streams
+    told = ", ".join(settings) if table["streams"].notna().any() else ""
+    facts = [devices, versions, told, f"{runs} runs after {warmup_runs} warm-up runs" if runs else ""]
+    return [f"{line.name}: {'; '.join(fact for fact in facts if fact)}."]
+
+
+def _range(values: pandas.Series) -> str:
+    known = values.dropna()
+    return " to ".join(unique(map(str, (known.min(), known.max())))) if len(known) else ""
+
+
+def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int]) -> Table:
+    """Ratios to the first target and to each published column; never of an emulator, whose speed means nothing."""
+    real = [line for line in lines if not line.emulated]
+    targets = [line for line in real if not line.published]
+    pairs = [(line, targets[0]) for line in targets[1:]]
+    pairs += [(line, other) for other in real if other.published for line in targets]
+    cells = []
+    for line, base in pairs:
+        ends = [(batch, batch) for batch in batches] + [(_best(line), _best(base))]
+        cells.append([f"{line.name} / {base.name}", *(_ratio(line, base, *pair) for pair in ends)])
+    header = ["ratio at batch size", *(str(batch) for batch in batches), "best / best"]
+    return Table(f"Throughput ratios: {model}", header, cells, [], left=1)
+
+
+def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) -> str:
+    if batch not in line.images_per_s or base_batch not in base.images_per_s:
+        return NONE
+    return f"{line.images_per_s[batch] / base.images_per_s[base_batch]:.2f}"
+
+
+# --- details
+
+
+def make_detail_table(table: pandas.DataFrame) -> Table:
+    """Every measurement with its interval and percentiles, for the page."""
+    one_way = not (table["way"] == THROUGHPUT_WAY).any()
+    shown = texts(THROUGHPUT, table, without=("way", "requests", "streams", "threads") if one_way else ())
+    shown.loc[table["emulated"], "backend"] += EMULATED_MARK
+    shown.loc[table["failed"].notna(), "images_per_s"] = "failed"
+    return make_table("Measurements in detail", THROUGHPUT, shown)

@@ -1,0 +1,112 @@
+"""The accuracy table and the changed predictions."""
+
+import pytest
+from result_files import PUBLISHED, Sweep, accuracy, dicts
+
+from smlp.results import reader
+from smlp.results.accuracy import make_accuracy, make_accuracy_table
+
+
+def accuracy_table(sweep, reference=("pytorch", "fp32"), applies=()):
+    found = reader.read_accuracy(sweep.files["accuracy"])
+    quoted = reader.choose_published(PUBLISHED, applies, [])
+    return make_accuracy(found, reader.Target(*reference), quoted)
+
+
+def test_accuracy_rows(made):
+    rows = made.rows("accuracy.csv")
+    names = [(row["backend"], row["precision"], row["batch"]) for row in rows]
+    assert names == [
+        ("pytorch", "fp32", "1"),
+        ("onnxruntime", "fp32", "1"),
+        ("onnxruntime", "fp32", "8"),
+        ("openvino", "int8", "1"),
+        ("ascend", "fp16", "8"),
+    ]
+    assert [row["is_reference"] for row in rows] == ["true", "false", "false", "false", "false"]
+    assert rows[1]["top1_percent"] == "81.7" and rows[1]["drop_points"] == "0.2" and rows[1]["mcnemar_p"] == "0.625"
+    assert rows[0]["agreement_percent"] == "" and rows[0]["verdict"] == ""
+    assert rows[3]["failed"] == "no calibration images" and rows[3]["top1_percent"] == ""
+    assert rows[4]["emulated"] == "true"
+
+
+def test_accuracy_table(made):
+    text = made.text("accuracy.md")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines}) == 1  # aligned, readable as plain text
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    header = cells[0]
+    rows = [dict(zip(header, row, strict=True)) for row in cells[2:]]
+    assert rows[0]["verdict"] == "reference" and rows[0]["agreement (%)"] == "–"
+    assert rows[1] == {
+        "model": "smlpnet_tiny",
+        "backend": "onnxruntime",
+        "precision": "fp32",
+        "batch size": "1",
+        "images": "1000",
+        "top-1 (%)": "81.70",
+        "95% interval (%)": "79.20 to 83.98",
+        "top-5 (%)": "95.80",
+        "agreement (%)": "99.60",
+        "flips right → wrong": "3",
+        "flips wrong → right": "1",
+        "McNemar p": "0.625",
+        "reference → engine (points)": "+0.20",
+        "95% interval (points)": "-0.25 to +0.83",
+        "verdict": "pass",
+    }
+    assert rows[3]["top-1 (%)"] == "failed [1]"
+    assert rows[4]["backend"] == "ascend (emulated)" and rows[4]["verdict"] == "undecided"
+    assert "- [1] smlpnet_tiny, openvino int8, batch size 1: no calibration images\n" in text
+    assert "1.0 points" in text and "- (emulated): an emulator stood in" in text
+
+
+def test_the_published_drop_is_another_figure_and_only_for_the_published_data(sweep):
+    found = accuracy_table(sweep)
+    assert "published" not in str(make_accuracy_table(found))
+    assert {row["published_top1"] for row in dicts(found)} == {None}
+    found = accuracy_table(sweep, applies=["smlpnet_tiny"])
+    reference, engine, *_ = dicts(found)
+    table = make_accuracy_table(found)
+    assert "smlpnet_tiny: 81.74 % top-1 are published (pytorch), on the same data." in table.notes
+    column = table.header.index("published → reference (points)")
+    assert [row[column] for row in table.rows] == ["+0.04", "–", "–", "–", "–"]
+    assert (reference["published_top1"], reference["published_device"]) == (81.74, "pytorch")
+    assert reference["published_to_reference_drop_points"] == pytest.approx(0.04)
+    assert engine["published_to_reference_drop_points"] is None and engine["drop_points"] == 0.2
+
+
+def test_the_papers_figure_stands_in_where_no_other_is_published(tmp_path):
+    content = {**accuracy("pytorch", "fp32", 1), "model": "smlpnet_small"}
+    (row,) = dicts(accuracy_table(Sweep(tmp_path, [content], []), applies=["smlpnet_small"]))
+    assert (row["published_top1"], row["published_device"]) == (83.1, "paper")
+
+
+def test_another_reference(sweep):
+    marks = [row["is_reference"] for row in dicts(accuracy_table(sweep, ("onnxruntime", "fp32")))]
+    assert marks == [False, True, True, False, False]
+
+
+def test_skipped_images_show(tmp_path):
+    found = accuracy_table(Sweep(tmp_path, [accuracy("pytorch", "fp32", 1, skipped=7)], []))
+    table = make_accuracy_table(found)
+    assert table.rows[0][table.header.index("skipped")] == "7"
+    found["skipped"] = 0
+    assert "skipped" not in make_accuracy_table(found).header
+
+
+def test_flips(made):
+    rows = made.rows("flips.csv")
+    assert len(rows) == 3
+    assert rows[0] == {
+        "model": "smlpnet_tiny",
+        "backend": "onnxruntime",
+        "precision": "fp32",
+        "variant": "",
+        "batch": "1",
+        "kind": "right_to_wrong",
+        "image": "a/<b>.JPEG",
+        "label": "3",
+        "reference": "3",
+        "predicted": "8",
+    }
