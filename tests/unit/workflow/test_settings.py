@@ -10,7 +10,8 @@ import yaml
 
 from smlp import backends
 from smlp.core.cli import UserError
-from smlp.workflow import settings
+from smlp.workflow import jobs, settings
+from smlp.workflow import schema as schemas
 
 ROOT = Path(__file__).parents[3]
 NAN, INFINITY = float("nan"), float("inf")
@@ -306,7 +307,7 @@ def leaves(schema, where=""):
 
 
 def test_every_setting_has_a_description():
-    schema = yaml.safe_load(settings.SCHEMA.read_text(encoding="utf-8"))
+    schema = schemas.whole()
     found = [*leaves(schema), *leaves(schema["$defs"]["source"], "source")]
     model = leaves(schema["properties"]["models"]["additionalProperties"], ".models")
     names = {path for path, _ in (*found, *model)}
@@ -315,7 +316,7 @@ def test_every_setting_has_a_description():
 
 
 def test_every_default_is_itself_valid():
-    schema = yaml.safe_load(settings.SCHEMA.read_text(encoding="utf-8"))
+    schema = schemas.whole()
     for path, inner in leaves(schema):
         if "default" in inner:
             assert not list(settings._Validator(inner).iter_errors(inner["default"])), path
@@ -323,5 +324,5 @@ def test_every_default_is_itself_valid():
 
 def test_jobs_find_this_interpreter(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin")
-    settings.use_this_interpreter()
+    jobs.use_this_interpreter()
     assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
