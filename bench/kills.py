@@ -1,4 +1,4 @@
-"""Kills a small sweep with -9 at random moments, recovers it as the README says, and compares every byte.
+"""Kills a small sweep with -9 at random moments, recovers it as docs/recovery.md says, and compares every byte.
 
 Each kill gets a copy of the undisturbed sweep from which everything from a random stage on is removed (the first stage:
 all of it). At a random moment of the time that the rest took when it was not disturbed, one of three victims dies: a
@@ -155,8 +155,8 @@ class Sweep:
 
 
 def documented_cancelling() -> str:
-    """README.md's line that cancels what a killed Snakemake left in a cluster's queue."""
-    lines = (common.REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    """The line of docs/cluster.md that cancels what a killed Snakemake left in a cluster's queue."""
+    lines = (common.REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8").splitlines()
     return next(line for line in lines if line.startswith("squeue --me "))
 
 

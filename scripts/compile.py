@@ -7,7 +7,7 @@ the command and all versions.
   scripts/compile.py --backend aotinductor --precision bf16 --batch_size 8 --pth_path smlp_t.pth --output bs8.pt2
 
 With --record_failure an engine that cannot be made here (too large for the memory, refused by its compiler) is no
-error: empty files take its place, and the sidecar says why; infer and measure pass that on to the tables.
+error: empty files take the place of its own, and the sidecar says why; infer and measure pass that on to the tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         cli.say(f"no engine: {failure}")
         with files.whole_file(flags.output) as partial:
-            for suffix in (partial.suffix, *backends.load(flags.backend).companions):
+            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
                 partial.with_suffix(suffix).touch()
             about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
             record = provenance.describe({"source": source}, failed=str(failure), **about, batch=flags.batch_size)

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from cann import HERE, environment
-from test_emulator import Host, expected, write_onnx
+from emulated import Host, expected, write_onnx
 
 from smlp.backends.ascend import atc, npu_smi, session
 from smlp.core import files

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from cann import HERE, environment
-from test_emulator import Host
+from emulated import Host
 
 from smlp.core import lock
 

@@ -19,7 +19,7 @@ ROOT = SLURM.parents[2]
 WHERE = ("--profile", "profiles/slurm", "--default-resources", "slurm_partition=both")
 FLAGS = ("--latency-wait", "10", "--slurm-keep-successful-logs")
 SAME = ("**/*.bin", "**/manifest.csv", "infer/**/*.npy", "**/*.onnx", "**/*.pth", "tables/accuracy.*")
-# What README.md tells users to do after a kill
+# What docs/cluster.md tells users to do after a kill
 CANCEL = """squeue --me --noheader --format='%i %Z' | grep -F " $PWD" | cut -d' ' -f1 | xargs -r scancel"""
 
 
@@ -192,12 +192,12 @@ def test_a_job_that_ran_out_of_time_is_tried_again_with_more(slurm, on_one_machi
 
 
 def test_a_sweep_is_started_again_after_a_kill(slurm, on_one_machine, last_stages):
-    """kill -9 of Snakemake leaves its jobs at work; what README.md says then, word for word."""
+    """kill -9 of Snakemake leaves its jobs at work; what docs/cluster.md says then, word for word."""
     held = last_stages.hold(INFERRED)
     os.killpg(held.process.pid, signal.SIGKILL)
     held.process.wait()
     assert len(slurm.jobs(last_stages)) == 1
-    assert CANCEL in (ROOT / "README.md").read_text()
+    assert CANCEL in (ROOT / "docs" / "cluster.md").read_text()
     slurm("bash", "-c", CANCEL, cwd=last_stages.folder)
     again = last_stages.snakemake("--unlock")
     assert again.returncode == 0, again.stdout

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from smlp import backends
-from smlp.backends import onnxruntime
+from smlp.backends import onnxruntime, openvino
 from smlp.backends.base import EngineFailure, memory_named
 from smlp.core import cli, files
 
@@ -47,6 +47,22 @@ def test_by_hand_it_is_an_error_and_nothing_is_left(load_command, refusing, mixe
     with pytest.raises(EngineFailure, match="the compiler says no"):
         load_command("compile").main(compile_flags(tmp_path / "m.onnx", tmp_path / "out" / "bs4.onnx"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_in_a_sweep_every_file_of_the_engine_is_there_and_empty(load_command, monkeypatch, mixer_onnx, tmp_path):
+    def refuse(*_, **__):
+        raise EngineFailure("the compiler says no")
+
+    monkeypatch.setattr(openvino, "BACKEND", dataclasses.replace(openvino.BACKEND, compile=refuse))
+    mixer_onnx(tmp_path / "m.onnx", batch=None)
+    flags = ["--backend", "openvino", "--batch_size", "4", "--onnx_path", str(tmp_path / "m.onnx")]
+    engine = tmp_path / "out" / "bs4.xml"
+    assert load_command("compile").main([*flags, "--output", str(engine), "--record_failure"]) == 0
+    assert {path.name: path.stat().st_size > 0 for path in engine.parent.iterdir()} == {
+        "bs4.xml": False,
+        "bs4.bin": False,
+        "bs4.json": True,
+    }
 
 
 def test_in_a_sweep_every_stage_passes_the_reason_on(load_command, refusing, mixer_onnx, bins, tmp_path, capsys):
