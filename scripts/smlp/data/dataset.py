@@ -23,6 +23,8 @@ from ..core.cli import UserError
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
+# what a manifest by hand may lack; empty texts then
+_OPTIONAL = ("class", "sha256")
 # What the folder of a shard holds, as a regular expression of file names
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
@@ -196,7 +198,7 @@ def read_manifest(path: str | os.PathLike) -> list[Row]:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             missing = [column for column in MANIFEST_COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
+            if not set(missing) <= set(_OPTIONAL):
                 raise UserError(
                     f"{path}: has no column {', '.join(missing)}; a manifest of scripts/preprocess.py was expected "
                     f"(columns {','.join(MANIFEST_COLUMNS)})"
@@ -236,7 +238,8 @@ def _row(record: dict, where: str) -> Row:
     parts = record["bin"].split("/")
     if not parts[0] or ".." in parts:  # empty, absolute, or leading out
         raise UserError(f"{where}: bin {record['bin']!r} is not a path inside the manifest's folder; preprocess again")
-    return Row(numbers["index"], record["bin"], record["image"], record["class"], numbers["label"], record["sha256"])
+    class_name, sha256 = (record.get(column, "") for column in _OPTIONAL)
+    return Row(numbers["index"], record["bin"], record["image"], class_name, numbers["label"], sha256)
 
 
 def _whole(text: str) -> int | None:
