@@ -85,9 +85,7 @@ def check(target: Target, where: str, settings: Settings) -> None:
                 f"{target.precision!r}; remove it"
             )
     if _TAKEN.fullmatch(target.variant) or target.variant == settings["dataset"]["name"]:
-        raise UserError(
-            f"{where}: the name {target.variant!r} is also that of other folders in results; choose another"
-        )
+        raise UserError(f"{where}: the name {target.variant!r} is taken by other folders of results; choose another")
     for name, model in settings["models"].items():
         if target.opset_version is not None and "onnx" in model:
             raise UserError(
