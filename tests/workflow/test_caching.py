@@ -143,7 +143,9 @@ def other_weights(project):
             id="code of the transform",
         ),
         pytest.param(code("measure.py"), {"measure_engine": 4, **TABLES}, id="code of measure"),
-        pytest.param(code("smlp/results/statistics.py"), {"measure_engine": 4, **EVALUATED}, id="code of the statistics"),
+        pytest.param(
+            code("smlp/results/statistics.py"), {"measure_engine": 4, **EVALUATED}, id="code of the statistics"
+        ),
         pytest.param(code("tabulate.py"), TABLES, id="code of tabulate"),
     ],
 )
