@@ -292,6 +292,11 @@ class Backend:
         kind = self.devices[0]
         return kind.name if kind is CPU else f"{kind.name}:0"
 
+    @property
+    def tells_state(self) -> bool:
+        """Whether its devices can be asked how they are."""
+        return self.telemetry is not _asks_nothing
+
     def check_options(self, options: Options) -> None:
         """Raise UserError for an option that this backend does not have, or that has not such a value."""
         known = {option.name: option for option in self.options}
