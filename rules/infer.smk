@@ -10,6 +10,7 @@ rule infer_shard:
     """Run every image of a shard through an engine, as ais_bench does."""
     input:
         engine=of_cell(sweep.engine),
+        companions=of_cell(sweep.companions),
         bins=lambda wildcards: sweep.bins(wildcards.model, wildcards.shard),
     output:
         folder=directory("results/infer/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}/shard-{shard}"),

@@ -11,6 +11,7 @@ rule measure_engine:
     """Measure latency and throughput of an engine on real images, nothing else running."""
     input:
         engine=of_cell(sweep.engine),
+        companions=of_cell(sweep.companions),
         bins=of_model(sweep.bins, 0),
     output:
         summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.json",

@@ -82,7 +82,7 @@ class Sweep:
         answers = {
             "retrieve": self._retrieved,
             "export": lambda: sorted({self.onnx_file(cell) for cell in self.cells if _compiles_from(cell) == "onnx"}),
-            "compile": lambda: [self.engine(cell) for cell in self.cells],
+            "compile": lambda: [file for cell in self.cells for file in (self.engine(cell), *self.companions(cell))],
             "preprocess": lambda: sorted({folder for model in self.models for folder in self.all_bins(model)}),
             "infer": lambda: [folder for cell in self.cells for folder in self.outputs(cell)],
             "evaluate": lambda: [
@@ -226,6 +226,13 @@ class Sweep:
         if self._is_ready_made(cell):
             return f"results/retrieve/{cell.model}/bs{cell.batch}{backend.suffix}"
         return f"results/compile/{cell.place}/bs{cell.batch}{backend.suffix}"
+
+    def companions(self, cell: Cell) -> list[str]:
+        """The other files of an engine that is compiled; ready-made ones have none."""
+        if self._is_ready_made(cell):
+            return []
+        suffixes = backends.load(cell.backend).companions
+        return [str(Path(self.engine(cell)).with_suffix(suffix)) for suffix in suffixes]
 
     # preprocess
 

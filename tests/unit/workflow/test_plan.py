@@ -187,6 +187,16 @@ def test_an_engine_that_normalises_by_itself_takes_the_other_onnx_file():
 # compile
 
 
+def test_the_files_of_an_engine_are_those_that_its_backend_declares():
+    found = sweep([{"backend": "openvino"}, {"backend": "onnxruntime"}], batch_sizes=[2])
+    compiled = "results/compile/mine"
+    assert found.files("compile") == [
+        f"{compiled}/openvino/fp32/bs2.xml",
+        f"{compiled}/openvino/fp32/bs2.bin",
+        f"{compiled}/onnxruntime/fp32/bs2.onnx",
+    ]
+
+
 def test_what_an_engine_is_compiled_from():
     found = sweep([{"backend": "onnxruntime", "precision": "int8"}, {"backend": "aotinductor"}])
     int8, native = cell(precision="int8"), cell("aotinductor")
