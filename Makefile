@@ -56,9 +56,9 @@ lock: setup
 clean:
 	@rm -rf results .snakemake
 
-# What a stage made, with its logs and times. Snakemake makes of it again what is still needed: results that stand there
-# already need nothing that they were made from, so removing bins costs nothing until something has to read them.
+# What a stage made, with its logs and times. Snakemake makes again only what is still needed: finished results need
+# nothing of what they were made from, so removing bins costs nothing until something has to read them.
+STAGES := $(shell sed -n 's/^STAGES = //p' scripts/smlp/workflow/plan.py | tr -d '(),"')
 clean-%:
-	@case "$*" in retrieve|export|compile|preprocess|infer|evaluate|measure|tabulate) ;; *) \
-	    echo "error: no stage $*; one of retrieve export compile preprocess infer evaluate measure tabulate" >&2; exit 1;; esac
+	@case " $(STAGES) " in *" $* "*) ;; *) echo "error: no stage $*; one of $(STAGES)" >&2; exit 1;; esac
 	@rm -rf results/$(if $(filter tabulate,$*),tables,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv

@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from scripts.smlp.core import cli
-from scripts.smlp.workflow import settings
+from scripts.smlp.workflow import jobs, plan, settings
 
 min_version("9.0")
 
@@ -27,19 +27,16 @@ if not workflow.overwrite_configfiles:
 
 config = cli.or_fail(settings.complete, config, str((workflow.overwrite_configfiles or ["config.yaml"])[-1]))
 
-settings.use_this_interpreter()
-settings.use_store(config)
+jobs.use_this_interpreter()
+jobs.use_store(config)
 
 
 include: "rules/common.smk"
-include: "rules/retrieve.smk"
-include: "rules/export.smk"
-include: "rules/compile.smk"
-include: "rules/preprocess.smk"
-include: "rules/infer.smk"
-include: "rules/evaluate.smk"
-include: "rules/measure.smk"
-include: "rules/tabulate.smk"
+
+
+for stage in plan.STAGES:
+
+    include: f"rules/{stage}.smk"
 
 
 rule all:
@@ -48,42 +45,10 @@ rule all:
         rules.tabulate.output,
 
 
-rule retrieve:
-    input:
-        sources(),
+for stage in plan.STAGES[:-1]:  # the last one is a rule itself
 
-
-rule export:
-    input:
-        sorted(
-            {
-                onnx_file(model, backend)
-                for model, backend, _, _ in cells()
-                if backends.load(backend).compiles_from == "onnx"
-            }
-        ),
-
-
-rule compile:
-    input:
-        [engine(*cell) for cell in cells()],
-
-
-rule preprocess:
-    input:
-        shards(),
-
-
-rule infer:
-    input:
-        [folder for cell in cells() for folder in outputs(*cell)],
-
-
-rule evaluate:
-    input:
-        accuracies(),
-
-
-rule measure:
-    input:
-        throughputs(),
+    rule:
+        name:
+            stage
+        input:
+            cli.or_fail(sweep.files, stage),

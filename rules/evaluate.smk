@@ -2,15 +2,15 @@
 
 Needs: the result folders of every shard, and the shards' manifests.
 Makes: results/evaluate/{model}/reference/{dataset}.json and .csv (its prediction for every image),
-results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json.
+results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json; of a variant below {precision}/{variant}/.
 """
 
 
 rule evaluate_reference:
     """Score the reference and keep its prediction for every image."""
     input:
-        results=lambda wildcards: reference_outputs(wildcards.model),
-        bins=lambda wildcards: [bins(wildcards.model, shard) for shard in SHARDS],
+        results=of_model(sweep.reference_outputs),
+        bins=of_model(sweep.all_bins),
     output:
         figures="results/evaluate/{model}/reference/{dataset}.json",
         predictions="results/evaluate/{model}/reference/{dataset}.csv",
@@ -29,22 +29,27 @@ rule evaluate_reference:
     message:
         "{wildcards.model}: evaluate the reference"
     shell:
-        "python scripts/evaluate.py --infer_result_dir {input.results:q} --labels {input.bins:q}"
-        " --model_label {wildcards.model:q} --json {output.figures:q} --predictions {output.predictions:q} > {log:q} 2>&1"
+        "python scripts/evaluate.py"
+        " --infer_result_dir {input.results:q}"
+        " --labels {input.bins:q}"
+        " --model_label {wildcards.model:q}"
+        " --json {output.figures:q}"
+        " --predictions {output.predictions:q}"
+        " > {log:q} 2>&1"
 
 
 rule evaluate_engine:
     """Score an engine and compare it with the reference, image by image."""
     input:
-        results=lambda wildcards: outputs(wildcards.model, wildcards.backend, wildcards.precision, wildcards.batch),
-        bins=lambda wildcards: [bins(wildcards.model, shard) for shard in SHARDS],
+        results=of_cell(sweep.outputs),
+        bins=of_model(sweep.all_bins),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
     output:
-        "results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json",
+        "results/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.json",
     log:
-        "results/logs/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.log",
+        "results/logs/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.log",
     benchmark:
-        "results/benchmarks/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.tsv"
+        "results/benchmarks/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.tsv"
     conda:
         "../envs/pytorch.yaml"
     threads: 1
@@ -53,20 +58,17 @@ rule evaluate_engine:
         runtime=growing(30),
     params:
         margin_points=config["accuracy"]["margin_points"],
-        # ais_bench's own summaries say none of it
-        about=lambda wildcards: flags(
-            {
-                "backend": wildcards.backend,
-                "precision": wildcards.precision,
-                "batchsize": wildcards.batch,
-                "num_classes": config["models"][wildcards.model].get("num_classes"),
-            }
-        ),
+        about=of_cell(sweep.about),
         code=code_digest("evaluate"),
     message:
-        "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}, batch {wildcards.batch}"
+        "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
     shell:
-        "python scripts/evaluate.py --infer_result_dir {input.results:q} --labels {input.bins:q}"
-        " --model_label {wildcards.model:q} {params.about:q}"
-        " --reference {input.reference:q} --margin_points {params.margin_points}"
-        " --json {output:q} > {log:q} 2>&1"
+        "python scripts/evaluate.py"
+        " --infer_result_dir {input.results:q}"
+        " --labels {input.bins:q}"
+        " --model_label {wildcards.model:q}"
+        " {params.about:q}"
+        " --reference {input.reference:q}"
+        " --margin_points {params.margin_points}"
+        " --json {output:q}"
+        " > {log:q} 2>&1"

@@ -1,22 +1,22 @@
 """Export: checkpoint to ONNX, proved against PyTorch.
 
 Needs: results/retrieve/{model}/checkpoint.pth or model.onnx; config `export`.
-Makes: results/export/{model}/{graph}.onnx and its sidecar {graph}.json; graph is reference or fused. Beside them
-{graph}_uint8.onnx, where the bins hold bytes.
+Makes: results/export/{model}/{graph}.onnx and its sidecar {graph}.json; graph is reference or fused. Of another opset
+than export.opset_version {graph}_opset17.onnx; of either {graph}…_uint8.onnx if the bins hold bytes.
 """
 
 
 rule export_onnx:
     """Export a checkpoint to ONNX and prove it; a ready-made ONNX file gets the same checks."""
     input:
-        unpack(lambda wildcards: export_start(wildcards.model)),
+        of_model(sweep.start),
     output:
-        onnx="results/export/{model}/{graph}.onnx",
-        sidecar="results/export/{model}/{graph}.json",
+        onnx="results/export/{model}/{graph}{opset}.onnx",
+        sidecar="results/export/{model}/{graph}{opset}.json",
     log:
-        "results/logs/export/{model}/{graph}.log",
+        "results/logs/export/{model}/{graph}{opset}.log",
     benchmark:
-        "results/benchmarks/export/{model}/{graph}.tsv"
+        "results/benchmarks/export/{model}/{graph}{opset}.tsv"
     conda:
         "../envs/pytorch.yaml"
     threads: 2
@@ -24,27 +24,36 @@ rule export_onnx:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        flags=lambda wildcards: export_flags(wildcards.model),
+        flags=lambda wildcards: sweep.export_flags(wildcards.model, wildcards.opset),
         code=code_digest("export"),
         tools=versions(["torch", "timm", "onnx", "onnxruntime"]),
     message:
         "{wildcards.model}: export the {wildcards.graph} graph to ONNX and prove it"
     shell:
-        "python scripts/share.py --key {params.code} --key {params.tools:q}"
-        " --output {output.onnx:q} --output {output.sidecar:q} -- python scripts/export.py {params.flags:q} --graph {wildcards.graph} --onnx_path {output.onnx:q} > {log:q} 2>&1"
+        "python scripts/share.py"
+        " --key {params.code}"
+        " --key {params.tools:q}"
+        " --output {output.onnx:q}"
+        " --output {output.sidecar:q}"
+        " --"
+        " python scripts/export.py"
+        " {params.flags:q}"
+        " --graph {wildcards.graph}"
+        " --onnx_path {output.onnx:q}"
+        " > {log:q} 2>&1"
 
 
 rule export_uint8:
     """Put the normalisation into an ONNX file, so that its engines take the bytes of images."""
     input:
-        "results/export/{model}/{graph}.onnx",
+        "results/export/{model}/{graph}{opset}.onnx",
     output:
-        onnx="results/export/{model}/{graph}_uint8.onnx",
-        sidecar="results/export/{model}/{graph}_uint8.json",
+        onnx="results/export/{model}/{graph}{opset}_uint8.onnx",
+        sidecar="results/export/{model}/{graph}{opset}_uint8.json",
     log:
-        "results/logs/export/{model}_{graph}_uint8.log",
+        "results/logs/export/{model}_{graph}{opset}_uint8.log",
     benchmark:
-        "results/benchmarks/export/{model}_{graph}_uint8.tsv"
+        "results/benchmarks/export/{model}_{graph}{opset}_uint8.tsv"
     conda:
         "../envs/pytorch.yaml"
     threads: 1
@@ -52,12 +61,16 @@ rule export_uint8:
         mem_mb=growing(3000),
         runtime=growing(30),
     params:
-        transform=lambda wildcards: config["models"][wildcards.model]["transform"],
+        transform=of_model(sweep.transform),
         tolerance=config["export"]["tolerance"],
         code=code_digest("normalise"),
         tools=versions(["timm", "onnx", "onnxruntime"]),
     message:
-        "{wildcards.model}: put the normalisation into {wildcards.graph}.onnx"
+        "{wildcards.model}: put the normalisation into {wildcards.graph}{wildcards.opset}.onnx"
     shell:
-        "python scripts/normalise.py --model_name {params.transform:q} --source_onnx_path {input:q}"
-        " --tolerance {params.tolerance} --onnx_path {output.onnx:q} > {log:q} 2>&1"
+        "python scripts/normalise.py"
+        " --model_name {params.transform:q}"
+        " --source_onnx_path {input:q}"
+        " --tolerance {params.tolerance}"
+        " --onnx_path {output.onnx:q}"
+        " > {log:q} 2>&1"

@@ -2,19 +2,18 @@
 
 Needs: config `dataset.root`, or the demo's images of results/retrieve/{dataset}/.
 Makes: results/preprocess/{dataset}/{transform}/shard-{shard}/ with a manifest.csv, and a sidecar beside it;
-results/preprocess/{dataset}/{transform}/calibration/, some images of the training split, where a target is int8.
+results/preprocess/{dataset}/{transform}/calibration/, some images of the training split, if a target is int8.
 """
 
 
 onstart:
-    if not IS_DEMO:
-        cli.or_fail(images)
+    cli.or_fail(sweep.require_images)
 
 
 rule preprocess_shard:
     """Resize, crop and normalise one shard's images, bit for bit as the model was evaluated."""
     input:
-        [f"results/retrieve/{DATASET}.json"] if IS_DEMO else [],
+        sweep.demo_images,
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/shard-{shard}"),
         sidecar="results/preprocess/{dataset}/{transform}/shard-{shard}.json",
@@ -29,32 +28,35 @@ rule preprocess_shard:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        flags=flags(
-            {
-                "data_root": DATA_ROOT,
-                **{key: config["dataset"][key] for key in ("split", "on_bad_image", "layout", "pixels")},
-            }
-        ),
-        shards=len(SHARDS),
-        shard_of=lambda wildcards: [DATA_ROOT, config["dataset"]["split"], f"{wildcards.shard}/{len(SHARDS)}"],
-        images=lambda wildcards: images_state(wildcards.transform, wildcards.shard),
+        flags=sweep.preprocess_flags(),
+        shards=len(sweep.shards),
+        shard_of=lambda wildcards: sweep.shard_of(wildcards.shard),
+        images=lambda wildcards: cli.or_fail(sweep.images_state, wildcards.transform, wildcards.shard),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
     message:
         "{wildcards.dataset}: preprocess shard {wildcards.shard} for {wildcards.transform}"
     shell:
-        "python scripts/share.py --key {params.code} --key {params.tools:q} --shard_of {params.shard_of:q}"
-        " --output {output.folder:q} --output {output.sidecar:q} --"
-        " python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q}"
-        " --shard {wildcards.shard}/{params.shards} --workers {threads} --save_dir {output.folder:q} > {log:q} 2>&1"
+        "python scripts/share.py"
+        " --key {params.code}"
+        " --key {params.tools:q}"
+        " --shard_of {params.shard_of:q}"
+        " --output {output.folder:q}"
+        " --output {output.sidecar:q}"
+        " --"
+        " python scripts/preprocess.py"
+        " {params.flags:q}"
+        " --model_name {wildcards.transform:q}"
+        " --shard {wildcards.shard}/{params.shards}"
+        " --workers {threads}"
+        " --save_dir {output.folder:q}"
+        " > {log:q} 2>&1"
 
 
 rule preprocess_calibration:
     """Draw training images to calibrate int8 engines with, none of which is scored."""
     input:
-        scored=lambda wildcards: [
-            f"results/preprocess/{wildcards.dataset}/{wildcards.transform}/shard-{shard}" for shard in SHARDS
-        ],
+        scored=lambda wildcards: sweep.scored(wildcards.transform),
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/calibration"),
         sidecar="results/preprocess/{dataset}/{transform}/calibration.json",
@@ -69,11 +71,16 @@ rule preprocess_calibration:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        flags=calibration_flags(),
+        flags=sweep.calibration_flags(),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
     message:
         "{wildcards.dataset}: draw and preprocess calibration images for {wildcards.transform}"
     shell:
-        "python scripts/preprocess.py {params.flags:q} --model_name {wildcards.transform:q} --not_in {input.scored:q}"
-        " --workers {threads} --save_dir {output.folder:q} > {log:q} 2>&1"
+        "python scripts/preprocess.py"
+        " {params.flags:q}"
+        " --model_name {wildcards.transform:q}"
+        " --not_in {input.scored:q}"
+        " --workers {threads}"
+        " --save_dir {output.folder:q}"
+        " > {log:q} 2>&1"

@@ -8,7 +8,7 @@ Makes: results/retrieve/{model}/checkpoint.pth, model.onnx or bs{batch}.om, resu
 rule retrieve_checkpoint:
     """Fetch a checkpoint, or make the demo's, and make sure that it fits its model."""
     input:
-        lambda wildcards: source_file(wildcards.model, "checkpoint"),
+        of_model(sweep.source_file, "checkpoint"),
     output:
         checkpoint="results/retrieve/{model}/checkpoint.pth",
         sidecar="results/retrieve/{model}/checkpoint.json",
@@ -23,18 +23,18 @@ rule retrieve_checkpoint:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        flags=lambda wildcards: source_flags(wildcards.model, "checkpoint"),
+        flags=of_model(sweep.source_flags, "checkpoint"),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the checkpoint"
     shell:
-        "python scripts/retrieve.py checkpoint {params.flags:q} --output {output.checkpoint:q} > {log:q} 2>&1"
+        "python scripts/retrieve.py checkpoint" " {params.flags:q}" " --output {output.checkpoint:q}" " > {log:q} 2>&1"
 
 
 rule retrieve_onnx:
     """Fetch a ready-made ONNX file."""
     input:
-        lambda wildcards: source_file(wildcards.model, "onnx"),
+        of_model(sweep.source_file, "onnx"),
     output:
         "results/retrieve/{model}/model.onnx",
     log:
@@ -48,18 +48,18 @@ rule retrieve_onnx:
         mem_mb=growing(1000),
         runtime=growing(60),
     params:
-        flags=lambda wildcards: source_flags(wildcards.model, "onnx"),
+        flags=of_model(sweep.source_flags, "onnx"),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the ONNX file"
     shell:
-        "python scripts/retrieve.py onnx {params.flags:q} --output {output:q} > {log:q} 2>&1"
+        "python scripts/retrieve.py onnx" " {params.flags:q}" " --output {output:q}" " > {log:q} 2>&1"
 
 
 rule retrieve_om:
-    """Fetch a ready-made engine for Ascend; what it contains is checked when it is opened."""
+    """Fetch a ready-made engine; what it contains is checked when it is opened."""
     input:
-        lambda wildcards: source_file(wildcards.model, "om", wildcards.batch),
+        lambda wildcards: cli.or_fail(sweep.source_file, wildcards.model, "om", wildcards.batch),
     output:
         engine="results/retrieve/{model}/bs{batch}.om",
         sidecar="results/retrieve/{model}/bs{batch}.json",
@@ -74,12 +74,12 @@ rule retrieve_om:
         mem_mb=growing(1000),
         runtime=growing(60),
     params:
-        flags=lambda wildcards: om_flags(wildcards.model, wildcards.batch),
+        flags=lambda wildcards: sweep.ready_made_flags(wildcards.model, "om", wildcards.batch),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the .om file for batch {wildcards.batch}"
     shell:
-        "python scripts/retrieve.py om {params.flags:q} --output {output.engine:q} > {log:q} 2>&1"
+        "python scripts/retrieve.py om" " {params.flags:q}" " --output {output.engine:q}" " > {log:q} 2>&1"
 
 
 rule retrieve_dataset:
@@ -98,10 +98,10 @@ rule retrieve_dataset:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        flags=flags(config["dataset"].get("demo", {})),
+        flags=sweep.demo_flags(),
         code=code_digest("retrieve"),
         tools=versions(["pillow", "scikit-learn", "numpy"]),
     message:
         "{wildcards.dataset}: make the demo's images"
     shell:
-        "python scripts/retrieve.py dataset {params.flags:q} --output {output.folder:q} > {log:q} 2>&1"
+        "python scripts/retrieve.py dataset" " {params.flags:q}" " --output {output.folder:q}" " > {log:q} 2>&1"

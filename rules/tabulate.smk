@@ -9,8 +9,8 @@ Makes: results/tables/.
 rule tabulate:
     """Put every figure of the sweep into the two tables."""
     input:
-        accuracy=accuracies(),
-        throughput=throughputs(),
+        accuracy=cli.or_fail(sweep.files, "evaluate"),
+        throughput=cli.or_fail(sweep.files, "measure"),
         published="resources/published.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
@@ -32,11 +32,16 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=table_flags(),
+        flags=sweep.table_flags(),
         output_dir=subpath(output.report, parent=True),
         code=code_digest("tabulate"),
     message:
         "put everything into the two tables"
     shell:
-        "python scripts/tabulate.py --accuracy {input.accuracy:q} --throughput {input.throughput:q}"
-        " --published {input.published:q} {params.flags:q} --output_dir {params.output_dir:q} > {log:q} 2>&1"
+        "python scripts/tabulate.py"
+        " --accuracy {input.accuracy:q}"
+        " --throughput {input.throughput:q}"
+        " --published {input.published:q}"
+        " {params.flags:q}"
+        " --output_dir {params.output_dir:q}"
+        " > {log:q} 2>&1"

@@ -7,7 +7,7 @@ the command and all versions.
   scripts/compile.py --backend aotinductor --precision bf16 --batch_size 8 --pth_path smlp_t.pth --output bs8.pt2
 
 With --record_failure an engine that cannot be made here (too large for the memory, refused by its compiler) is no
-error: an empty file takes its place, and the sidecar says why; infer and measure pass that on to the tables.
+error: empty files take the place of its own, and the sidecar says why; infer and measure pass that on to the tables.
 """
 
 from __future__ import annotations
@@ -26,25 +26,35 @@ from smlp.core.cli import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     source = flags.onnx_path or flags.pth_path
+    options = _options(flags.option)
     try:
-        compile_engine(flags.backend, flags.precision, flags.batch_size, source, flags.output, _options(flags.option))
+        compile_engine(flags.backend, flags.precision, flags.batch_size, source, flags.output, options, flags.variant)
     except EngineFailure as failure:
         if not flags.record_failure:
             raise
         cli.say(f"no engine: {failure}")
         with files.whole_file(flags.output) as partial:
-            partial.touch()
-            about = {"backend": flags.backend, "precision": flags.precision, "batch": flags.batch_size}
-            record = provenance.describe({"source": source}, failed=str(failure), **about)
+            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
+                partial.with_suffix(suffix).touch()
+            about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
+            record = provenance.describe({"source": source}, failed=str(failure), **about, batch=flags.batch_size)
             files.write_json(files.sidecar_path(partial), record)
     return 0
 
 
 @lock.hold("cpu", exclusive=False)
 def compile_engine(
-    backend_name: str, precision: str, batch_size: int, source: Path, output: Path, options: Options
+    backend_name: str,
+    precision: str,
+    batch_size: int,
+    source: Path,
+    output: Path,
+    options: Options,
+    variant: str = "",
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
+
+    variant: name of the target, "" for a plain one; the sidecar records it.
 
     Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
     would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
@@ -77,6 +87,7 @@ def compile_engine(
             backend.packages,
             backend=backend_name,
             precision=precision,
+            **_named(variant),
             options=options,
             **facts,
             sha256=files.digest(partial),
@@ -88,6 +99,10 @@ def _device(backend: Backend, options: Options) -> contextlib.AbstractContextMan
     """Hold the device that a compiler tries its kernels on: CUDA's do, while atc needs no NPU."""
     kind, _, index = options.get("device", backend.device).partition(":")
     return lock.hold(f"{kind}:{index or 0}", exclusive=True) if kind == CUDA.name else contextlib.nullcontext()
+
+
+def _named(variant: str) -> dict[str, str]:
+    return {"variant": variant} if variant else {}
 
 
 def _options(pairs: Sequence[str]) -> Options:
@@ -104,6 +119,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--backend", required=True, choices=backends.names(), help="runtime that the engine is for")
     parser.add_argument("--precision", default="fp32", help="one that the backend knows")
+    parser.add_argument("--variant", default="", help="name of the target, if it is a variant")
     parser.add_argument("--batch_size", type=cli.positive_int, required=True, help="images per run, fixed by it")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")

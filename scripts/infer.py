@@ -1,8 +1,8 @@
 """Run an engine over preprocessed images: the accuracy pass.
 
-Files and summary are those of ais_bench, for every backend: `<output>/<output_dirname>/<stem>_0.npy`, one a file of
---input, shape (its images, classes), and beside the folder `<output_dirname>_summary.json`. A short last batch is
-padded with its first image and the padding dropped. The folder appears when it is complete.
+Files and summary are those of ais_bench, for every backend: `<output>/<output_dirname>/<stem>_0.npy`, one per file of
+--input, shape (its images, classes), and `<output_dirname>_summary.json` beside the folder. A short last batch is
+padded with its first image; the outputs of the padding are dropped. The folder appears when it is complete.
 
   scripts/infer.py --model bs8.onnx --input bins/ --output out/ --output_dirname bs8 --outfmt NPY
 
@@ -15,7 +15,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,24 @@ from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record
 from smlp.core import cli, files, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
+from smlp.core.runs import RunFacts
 from smlp.core.tensor import TensorInfo
 from smlp.data import arrays, bins
 from smlp.results import aisbench
 
 # the files of a result folder; one with anything else in it is not ours to replace
 OWN_FILES = r".+_\d+\.(npy|bin|txt)"
+# what outputs are named after if there is no --input, as ais_bench does
+_MADE_UP = Path("pure_infer_data")
+
+
+class Done(NamedTuple):
+    """What a run leaves. made: one entry per input file, its outfiles by their names alone; images: without padding."""
+
+    timings: Timings
+    made: list[aisbench.Entry]
+    images: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (flags.record_failure and folder):
             raise
         cli.say(f"no results: {failure}")
-        report = failure_record(failure, flags.model, flags)
+        report = failure_record(failure, flags)
         with files.whole_folder(folder, OWN_FILES):
             pass
     else:
@@ -52,100 +64,84 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def infer(flags: argparse.Namespace, folder: Path | None) -> dict[str, Any]:
+def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
     """Run the engine over the images, its results into `folder`; returns the summary."""
     first, *more = flags.device.split(",") if flags.device else [None]
-    backend, facts, engine = backends.open_engine(
+    backend, sidecar, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=first, threads=flags.threads
     )
+    asked = RunFacts.asked(flags, sidecar)
     engines = {engine.device: engine}
     for device in more:
-        engine = backend.open(flags.model, device=device, threads=flags.threads, facts=facts)
+        engine = backend.open(flags.model, device=device, threads=flags.threads, facts=sidecar)
         engines[engine.device] = engine
-    # the CPU has room for several processes, a device is one's own
+    # the CPU has room for several processes, a device is for one alone
     with lock.hold(*engines, exclusive=engine.device != "cpu") as device, engines[device] as engine:
         taken_at = provenance.now()
         batch_size = batch_size_of(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
         if folder is None:
-            result = _run(engine, batch_size, inputs, None, flags)
+            done = _run(engine, batch_size, inputs, None, flags)
         else:
             with files.whole_folder(folder, OWN_FILES) as partial:
-                result = _run(engine, batch_size, inputs, partial, flags)
-            result["filesinfo"] = {
-                index: {
-                    "infiles": entry["infiles"],
-                    "outfiles": [str(folder / Path(out).name) for out in entry["outfiles"]],
-                }
-                for index, entry in result["filesinfo"].items()
-            }
-        report = aisbench.summary(result["timings"], batch_size, result["filesinfo"])
+                done = _run(engine, batch_size, inputs, partial, flags)
+        made = [entry._replace(outfiles=[str(folder / name) for name in entry.outfiles]) for entry in done.made]
+        report = aisbench.summary(done.timings, batch_size, made)
         report["smlp"] = provenance.describe(
             packages=backend.packages,
-            emulated=engine.emulated,
-            model=flags.model_label or facts.get("model_name") or flags.model.stem,
-            backend=backend.name,
-            precision=facts.get("precision", "unknown"),
-            batch=batch_size,
-            device=engine.device,
-            threads=flags.threads,
-            engine={"path": str(flags.model), "sha256": facts.get("sha256") or files.digest(flags.model)},
-            images=result["images"],
+            **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+            images=done.images,
             device_taken_at=taken_at,
             device_released_at=provenance.now(),
         )
     return report
 
 
-def _run(engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Path | None, flags: Any) -> dict[str, Any]:
-    """All batches through the engine, outputs into `folder`; returns timings and the files that were made."""
+def _run(
+    engine: Engine, batch_size: int, inputs: list[Path] | None, folder: Path | None, flags: argparse.Namespace
+) -> Done:
+    """All batches through the engine, outputs into `folder`."""
     info = engine.inputs[0]
-    total = Timings([], [], [])
-    result: dict[str, Any] = {"timings": total, "filesinfo": {}, "images": 0}
     if inputs is None:
-        batches = iter([bins.Batch(_made_up(info, batch_size, flags.pure_data_type), [])])
-        total_images = batch_size
+        counts = {_MADE_UP: batch_size}
+        batches = iter([bins.Batch(_made_up(info, batch_size, flags.pure_data_type), [(_MADE_UP, batch_size)])])
     else:
         _refuse_collisions(inputs)
         batches = bins.batches(inputs, info, batch_size)
         counts = {path: bins.count(path, info) for path in inputs}
-        total_images = sum(counts.values())
+    total_images = sum(counts.values())
+    timings, made, images = Timings([], [], []), [], 0
     started = said = time.monotonic()
     current = None
     for index, batch in enumerate(batches):
         for _ in range(flags.warmup_count if index == 0 else 0):
             engine.run(batch.images)
         for _ in range(flags.loop):
-            outputs, timings = engine.run(batch.images)
-            for have, new in zip(total, timings):
+            outputs, new_timings = engine.run(batch.images)
+            for have, new in zip(timings, new_timings):
                 have.extend(new)
-        parts = batch.parts or [(Path("pure_infer_data"), batch_size)]
         first = 0
-        for path, size in parts:
+        for path, size in batch.parts:
             if path != current:
                 current = path
-                outfiles: list[str] = []
-                infiles = [str(path)] if batch.parts else []
-                result["filesinfo"][str(len(result["filesinfo"]))] = {"infiles": infiles, "outfiles": outfiles}
-                images = counts[path] if batch.parts else size
-                if folder:
-                    stem = path.name.split(".")[0]  # as ais_bench: up to the first dot
-                    names = [f"{stem}_{number}.{flags.outfmt.lower()}" for number in range(len(outputs))]
-                    outfiles.extend(str(folder / name) for name in names)
-            for outfile, output in zip(outfiles, outputs):
-                _append(Path(outfile), output[first : first + size], images)
+                stem = path.name.split(".")[0]  # as ais_bench: up to the first dot
+                names = [f"{stem}_{number}.{flags.outfmt.lower()}" for number in range(len(outputs))]
+                made.append(aisbench.Entry([str(path)] if inputs else [], names if folder else []))
+            for name, output in zip(made[-1].outfiles, outputs):
+                _append(folder / name, output[first : first + size], counts[path])
             first += size
-        result["images"] += first
+        images += first
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            done = result["images"]
-            rate = done / (said - started)
-            cli.say(f"{done} of {total_images} images, {rate:.1f} images/s, {(total_images - done) / rate:.0f} s left")
-    return result
+            rate = images / (said - started)
+            cli.say(
+                f"{images} of {total_images} images, {rate:.1f} images/s, {(total_images - images) / rate:.0f} s left"
+            )
+    return Done(timings, made, images)
 
 
 def _refuse_collisions(inputs: Sequence[Path]) -> None:
-    # ais_bench cuts names at the first dot and lets the second file win in silence; we do not follow it there
+    # ais_bench cuts names at the first dot and lets the second file win in silence; we refuse that
     seen: dict[str, Path] = {}
     for path in inputs:
         stem = path.name.split(".")[0]
@@ -186,10 +182,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="folder for the result folder; nothing is written without it")
     parser.add_argument("--output_dirname", help="name of the result folder; a time stamp unless given")
     parser.add_argument("--outfmt", type=str.upper, choices=("NPY", "BIN", "TXT"), default="BIN", help="output format")
-    parser.add_argument("--loop", type=cli.positive_int, default=1, help="executions a batch")
+    parser.add_argument("--loop", type=cli.positive_int, default=1, help="executions per batch")
     parser.add_argument("--warmup_count", type=cli.count, default=1, help="untimed executions before the first batch")
     parser.add_argument(
-        "--pure_data_type", choices=("zero", "random"), default="zero", help="data where --input is absent"
+        "--pure_data_type", choices=("zero", "random"), default="zero", help="data if --input is absent"
     )
     parser.add_argument("--display_all_summary", action="store_true", help="print the transfer times too")
     return parser.parse_args(argv)

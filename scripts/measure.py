@@ -2,10 +2,10 @@
 
 Warms up until three windows agree within 5% (or --warmup_max_s), then measures for at least --min_time_s and
 --min_runs on real images. Throughput = 1000 · batch / mean compute milliseconds, as ais_bench and the guide
-define it; end-to-end images/s, transfers included, beside it. Where the runtime can work on several batches at once,
-that is measured too, after the latency, and stands under `throughput_way`: its images/s are counted by the wall clock,
-since latencies overlap. Writes a summary JSON with ais_bench's keys, ours
-under `smlp`, and every single latency beside it as .npy, float64 (runs, 2): compute and end-to-end ms.
+define it; the end-to-end images/s beside it include transfers. If the runtime can work on several batches at once,
+that is measured too, after the latency. Its figures are under `throughput_way`; its images/s are counted by the wall
+clock, since latencies overlap. Writes a summary JSON with ais_bench's keys, ours under `smlp`, and every single latency
+beside it as .npy, float64 (runs, 2): compute and end-to-end ms.
 
   scripts/measure.py --model bs8.onnx --input bins/ --output bs8.json
 """
@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
 from smlp.core import cli, files, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
+from smlp.core.runs import RunFacts
 from smlp.data import bins
 from smlp.results import aisbench, statistics
 
@@ -40,10 +42,17 @@ _STATE = ("temperature_c", "power_w", "aicore_percent")
 
 
 class Latencies(NamedTuple):
-    """end_to_end_ms: one a run. timings: compute and transfers as the runtime tells them."""
+    """end_to_end_ms: one per run. timings: compute and transfers as the runtime tells them."""
 
     end_to_end_ms: list[float]
     timings: Timings
+
+
+class WarmUp(NamedTuple):
+    """How many runs it took, and whether its last three windows agreed."""
+
+    runs: int
+    agreed: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.record_failure:
             raise
         cli.say(f"nothing to measure: {failure}")
-        report, latencies_ms = failure_record(failure, flags.model, flags), np.empty((0, 2))
+        report, latencies_ms = failure_record(failure, flags), np.empty((0, 2))
     with files.whole_file(flags.output) as partial:
         np.save(partial.with_suffix(".npy"), latencies_ms)
         files.write_json(partial, report)
@@ -63,11 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
+def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
     """Measure the engine: the summary, and every latency, float64 (runs, 2), compute and end-to-end ms."""
-    backend, facts, engine = backends.open_engine(
+    backend, sidecar, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
+    asked = RunFacts.asked(flags, sidecar)
     ask = backend.telemetry
     with lock.hold(engine.device, exclusive=True):
         taken_at = provenance.now()
@@ -78,7 +88,7 @@ def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
             batch_size = batch_size_of(engine, flags.batchsize)
             images = load_images(flags.input, engine, batch_size)
             load_before = os.getloadavg()[0]
-            warmup_runs, warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
+            warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
                 latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
             throughput_way = measure_together(engine, images, flags)
@@ -86,30 +96,15 @@ def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
             after = ask(engine.device)
         released_at = provenance.now()
     compute_ms = np.asarray(latencies.timings.compute_ms)
-    low, high = statistics.bootstrap_interval_mean_throughput(compute_ms, batch_size)
-    report = aisbench.summary(latencies.timings, batch_size, {})
+    report = aisbench.summary(latencies.timings, batch_size, [])
     end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
     report["smlp"] = provenance.describe(
         packages=backend.packages,
-        emulated=engine.emulated,
-        model=flags.model_label or facts.get("model_name") or flags.model.stem,
-        backend=backend.name,
-        precision=facts.get("precision", "unknown"),
-        batch=batch_size,
-        device=engine.device,
+        **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
         device_taken_at=taken_at,
         device_released_at=released_at,
-        threads=flags.threads,
         settings=engine.settings,
-        engine={"path": str(flags.model), "sha256": facts.get("sha256") or files.digest(flags.model)},
-        runs=len(compute_ms),
-        warmup_runs=warmup_runs,
-        stable=warm and _agree([part.mean() for part in np.array_split(compute_ms, 3) if len(part)]),
-        latency_ms_mean=float(compute_ms.mean()),
-        **statistics.latency_percentiles(compute_ms),
-        images_per_s=report["throughput"],
-        images_per_s_low=low,
-        images_per_s_high=high,
+        **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
         end_to_end_images_per_s=end_to_end_images_per_s,
         throughput_way=throughput_way,
         host_load_before=load_before,
@@ -123,8 +118,29 @@ def run(flags: argparse.Namespace) -> tuple[dict[str, Any], np.ndarray]:
     return report, np.column_stack([compute_ms, latencies.end_to_end_ms])
 
 
-def refuse_unfit(device: str, state: dict[str, Any], allow: bool) -> None:
-    """Raise UserError where the device is not healthy or another process is on it; with `allow` only say so."""
+def _figures(
+    warm: WarmUp, latency_ms: np.ndarray, window_ms: np.ndarray, window_images: int, images_per_s: float
+) -> Facts:
+    """What is stated of the latency way and of the throughput way alike.
+
+    latency_ms: float64 (runs,). window_ms: float64 (windows,), the times that `window_images` images took each: the
+    interval of images_per_s is bootstrapped over them.
+    """
+    low, high = statistics.bootstrap_interval_mean_throughput(window_ms, window_images)
+    return {
+        "runs": len(latency_ms),
+        "warmup_runs": warm.runs,
+        "stable": warm.agreed and _agree([part.mean() for part in np.array_split(window_ms, 3) if len(part)]),
+        "latency_ms_mean": float(latency_ms.mean()),
+        **statistics.latency_percentiles(latency_ms),
+        "images_per_s": images_per_s,
+        "images_per_s_low": low,
+        "images_per_s_high": high,
+    }
+
+
+def refuse_unfit(device: str, state: Facts, allow: bool) -> None:
+    """Raise UserError if the device is not healthy or another process uses it; with `allow` only say so."""
     problems = [f"its health is {state['health']}"] if state.get("health", "OK") != "OK" else []
     problems += [f"{process} uses it" for process in state.get("processes") or ()]
     if problems and not allow:
@@ -137,12 +153,12 @@ def refuse_unfit(device: str, state: dict[str, Any], allow: bool) -> None:
 
 
 class PowerMeter:
-    """Samples a device's power while the block runs; `mean_w` is None where nothing tells it.
+    """Samples a device's power while the block runs; `mean_w` is None if nothing tells it.
 
     read: a function that returns what a backend's `telemetry` does.
     """
 
-    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, read: Callable[[], Facts]) -> None:
         self._read = read
         self._samples: list[float] = []
         self._over = threading.Event()
@@ -175,7 +191,7 @@ class PowerMeter:
 
 
 def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
-    """Batches of real images for the engine; images repeat where there are fewer than a batch."""
+    """Batches of real images for the engine; images repeat if there are fewer than a batch."""
     info = engine.inputs[0]
     batch_bytes = batch_size * int(np.prod(info.shape[1:])) * info.dtype.itemsize
     wanted = max(1, _IMAGE_BYTES // batch_bytes) * batch_size
@@ -190,20 +206,20 @@ def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
     return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)]
 
 
-def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> tuple[int, bool]:
-    """Call `window`, which returns (runs, mean ms), until three in a row agree within 5%: (runs, whether they did)."""
-    means: list[float] = []
-    total = 0
+def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> WarmUp:
+    """Call `window`, which returns (runs, mean ms), until three in a row agree within 5%, or for `max_s`."""
+    means_ms: list[float] = []
+    total_runs = 0
     started = time.perf_counter()
     while True:
         runs, mean_ms = window()
-        means.append(mean_ms)
-        total += runs
-        if len(means) >= 3:
-            if _agree(means[-3:]):
-                return total, True
+        means_ms.append(mean_ms)
+        total_runs += runs
+        if len(means_ms) >= 3:
+            if _agree(means_ms[-3:]):
+                return WarmUp(total_runs, True)
             if time.perf_counter() - started >= max_s:
-                return total, False
+                return WarmUp(total_runs, False)
 
 
 def _window(engine: Engine, images: Sequence[np.ndarray], window_s: float) -> tuple[int, float]:
@@ -225,11 +241,11 @@ def measure(engine: Engine, images: Sequence[np.ndarray], min_time_s: float, min
     return latencies
 
 
-def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argparse.Namespace) -> dict[str, Any] | None:
-    """The throughput way, warmed up as the latency way was; None where the runtime has none.
+def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argparse.Namespace) -> Facts | None:
+    """The throughput way, warmed up as the latency way was; None if the runtime has none.
 
-    Throughput = batch · runs / seconds, over whole windows of as many runs as there are requests, from the first start;
-    its interval is bootstrapped over these windows: single ends come in bursts, one a request.
+    Throughput = batch · runs / seconds, over whole windows of as many runs as there are requests, from the first start.
+    Its interval is bootstrapped over these windows: single ends come in bursts, one per request.
     """
     endless = itertools.cycle(images)
     first = engine.run_together(endless, 0, 1)
@@ -241,23 +257,16 @@ def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argpar
         ended_s = engine.run_together(endless, flags.warmup_window_s, 1).ended_s
         return len(ended_s), 1000 * float(ended_s[-1]) / len(ended_s)
 
-    warmup_runs, warm = warm_up(window, flags.warmup_max_s)
+    warm = warm_up(window, flags.warmup_max_s)
     with _no_collection():
         together = engine.run_together(endless, flags.min_time_s, max(flags.min_runs, requests))
-    batch_size, runs = len(images[0]), len(together.ended_s)
     window_ends_s = together.ended_s[requests - 1 :: requests]
     window_ms = 1000 * np.diff(window_ends_s, prepend=0)
-    low, high = statistics.bootstrap_interval_mean_throughput(window_ms, batch_size * requests)
+    window_images = len(images[0]) * requests
+    images_per_s = window_images * len(window_ends_s) / float(window_ends_s[-1])
     return {
         "settings": together.settings,
-        "runs": runs,
-        "warmup_runs": warmup_runs,
-        "stable": warm and _agree([part.mean() for part in np.array_split(window_ms, 3) if len(part)]),
-        "images_per_s": batch_size * requests * len(window_ends_s) / float(window_ends_s[-1]),
-        "images_per_s_low": low,
-        "images_per_s_high": high,
-        "latency_ms_mean": float(together.latency_ms.mean()),
-        **statistics.latency_percentiles(together.latency_ms),
+        **_figures(warm, together.latency_ms, window_ms, window_images, images_per_s),
         "latency_ms": together.latency_ms.tolist(),
         "ended_s": together.ended_s.tolist(),
     }
@@ -289,7 +298,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
     parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
     parser.add_argument(
-        "--allow_busy_device", action="store_true", help="measure also where others use the device, or it is not well"
+        "--allow_busy_device", action="store_true", help="measure also if others use the device, or it is not healthy"
     )
     flags = parser.parse_args(argv)
     if flags.output.suffix != ".json":

@@ -1,10 +1,10 @@
 """Take an engine's latency and throughput from a summary that ais_bench wrote on another host.
 
-Reads its summary JSON (`<dir>_summary.json`, of version 0.0.1 `sumary.json`), writes what measure.py writes. The
-throughput is computed anew from the times and --batchsize: ais_bench prints whatever batch size it is told.
+Reads its summary JSON (`<dir>_summary.json`, of version 0.0.1 `sumary.json`) and writes what measure.py writes. It
+computes the throughput anew from the times and --batchsize: ais_bench prints any batch size that it is told.
 
-  scripts/measure_import.py --summary shard-0_summary.json --model_label smlpnet_tiny --backend ascend \\
-      --precision high --batchsize 8 --output bs8.json
+  scripts/measure_import.py --summary shard-0_summary.json --model_label smlpnet_tiny --precision high \\
+      --batchsize 8 --output bs8.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,19 +19,19 @@ from smlp import backends
 from smlp.backends.base import duration_ms
 from smlp.core import cli, files, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
+from smlp.core.runs import RunFacts
 from smlp.results import statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     summary = files.read_json(flags.summary, "the summary of ais_bench")
+    run = RunFacts(flags.model_label, flags.backend, flags.precision, flags.variant, flags.batchsize)
     report = {
         "smlp": provenance.describe(
             {"summary": flags.summary},
-            model=flags.model_label,
-            backend=flags.backend,
-            precision=flags.precision,
-            batch=flags.batchsize,
+            **run.identity(),
             device=f"{flags.backend}, measured by ais_bench",
             stable=None,
             **figures(flags.summary, summary, flags.batchsize),
@@ -42,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def figures(path: Path, summary: Any, batch_size: int) -> dict[str, Any]:
-    """Throughput and latencies in ms of one summary. Raises UserError where it has no compute times."""
+def figures(path: Path, summary: Facts, batch_size: int) -> Facts:
+    """Throughput in images/s and latencies in ms of one summary. Raises UserError if it has no compute times."""
     try:
         # with several threads, and from 2024 on, entries are pairs of start and end
         times_ms = np.array([duration_ms(entry) for entry in summary.get("npu_compute_time_list", [])])
@@ -64,11 +63,19 @@ def figures(path: Path, summary: Any, batch_size: int) -> dict[str, Any]:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    elsewhere = [backend.name for backend in backends.every() if backend.ready_made]
     parser = cli.parser(__doc__)
     parser.add_argument("--summary", type=Path, required=True, help="summary that ais_bench wrote")
     parser.add_argument("--model_label", required=True, help="the model's name in tables")
-    parser.add_argument("--backend", choices=backends.names(), default="ascend", help="backend of the engine")
+    parser.add_argument(
+        "--backend",
+        choices=backends.names(),
+        default=elsewhere[0] if len(elsewhere) == 1 else None,
+        required=len(elsewhere) != 1,
+        help="backend of the engine",
+    )
     parser.add_argument("--precision", required=True, help="precision of the engine")
+    parser.add_argument("--variant", default="", help="name of the target's variant; a plain target has none")
     parser.add_argument("--batchsize", type=cli.positive_int, required=True, help="batch size of the engine")
     parser.add_argument("--output", type=Path, required=True, help="summary to write, ending in .json")
     return parser.parse_args(argv)

@@ -22,28 +22,21 @@ that the manifests of --not_in list. Image files that are alike are drawn once.
 from __future__ import annotations
 
 import argparse
-import collections
-import concurrent.futures
 import contextlib
 import functools
 import hashlib
 import itertools
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import features
 
 from smlp.core import cli, files, lock, provenance
+from smlp.core.workers import in_order, progress
 from smlp.data import arrays, dataset, pixels
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
@@ -75,7 +68,7 @@ def preprocess(
     skip_bad: bool = False,
     layout: str = "files",
     kind: str = "float32",
-) -> dict[str, Any]:
+) -> provenance.Facts:
     """Write the bins and the manifest of `entries` into the folder `save_dir`; return the facts for its sidecar.
 
     layout: one of `LAYOUTS`; kind: of the pixels, one of `pixels.KINDS`. Raises UserError, leaving nothing behind, for
@@ -96,7 +89,10 @@ def preprocess(
         else:
             work = functools.partial(write_bins, folder=folder, batch_size=batch_size, **common)
         chunks = list(_chunks(entries, batch_size, workers))
-        with contextlib.closing(_in_order(work, chunks, workers)) as results, _progress(len(entries)) as advance:
+        with (
+            contextlib.closing(in_order(work, chunks, workers, _quiet_pillow)) as results,
+            progress("preprocess", len(entries), "images") as advance,
+        ):
             for outcomes in results:
                 for entry, sha256, reason in outcomes:
                     if reason is None:
@@ -235,105 +231,9 @@ def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> 
     return (entries[start : start + step] for start in range(0, len(entries), step))
 
 
-def _in_order(work: Callable, chunks: Sequence, workers: int) -> Iterator[list[Outcome]]:
-    """work(chunk) for each chunk, in their order, by `workers` processes that run a bounded number of chunks ahead."""
-    workers = min(workers, len(chunks))
-    if workers == 1:
-        yield from map(work, chunks)
-        return
-    # Not fork: it would copy threads' locks, and the lock on the scratch folder into processes that may outlive us.
-    with _ctrl_c_held():
-        pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    pending: collections.deque = collections.deque()
-    try:
-        for chunk in chunks:
-            with _ctrl_c_held():  # submit() starts workers
-                pending.append(pool.submit(work, chunk))
-            if len(pending) > 3 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool:
-        raise cli.UserError(
-            f"one of the {workers} worker processes was killed or ran out of memory; give the job more memory, or "
-            "use fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Take Ctrl-C only after the block, and never in a worker that is started in it: it is the parent's to handle.
-
-    Interrupted halfway, starting a worker would leave one that complains of it; a worker inherits the blocked
-    signal, so it never sees one, not even while it imports.
-    """
-    held = []
-    previous = signal.signal(signal.SIGINT, lambda *_: held.append(True))
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        signal.signal(signal.SIGINT, previous)
-    if held:
-        raise KeyboardInterrupt
-
-
-def _start_worker() -> None:
-    """In a fresh worker: go when the parent has gone (by kill -9, for instance)."""
-    _quiet_pillow()
-
-    def follow_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-
-
 def _quiet_pillow() -> None:
     """Pillow warns of odd but readable files (palettes, EXIF data, sizes) once per process and place: noise here."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A function to report finished images to: a bar on a terminal, a line every tenth of the way in a log."""
-    start = time.perf_counter()
-    done = 0
-    if sys.stderr.isatty():
-        from rich import progress
-        from rich.console import Console
-
-        columns = (
-            progress.TextColumn("preprocess"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[images_per_s]:.0f} images/s"),
-            progress.TimeRemainingColumn(),
-        )
-        with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=total, images_per_s=0.0)
-
-            def advance(images: int) -> None:
-                nonlocal done
-                done += images
-                bar.update(task, completed=done, images_per_s=done / (time.perf_counter() - start))
-
-            yield advance
-        return
-
-    def report(images: int) -> None:
-        nonlocal done
-        tenths = done * 10 // total
-        done += images
-        if done * 10 // total > tenths:
-            seconds = time.perf_counter() - start
-            left_s = seconds / done * (total - done)
-            cli.say(f"preprocess: {done}/{total} images, {done / seconds:.0f} images/s, {left_s:.0f} s left")
-
-    yield report
 
 
 def _require_apart(save_dir: Path, split_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import importlib.util
+import io
 import json
 import signal
 import subprocess
@@ -102,6 +103,20 @@ def tiny(tmp_path_factory, load_command, golden_weights):
     flags = ["--model_name", paths.model_name, "--pth_path", str(paths.pth), "--onnx_path", str(paths.onnx)]
     assert load_command("export").main(flags) == 0
     return paths
+
+
+@pytest.fixture(scope="session")
+def jpeg():
+    """A function: seed, and perhaps width and height in pixels -> the bytes of a small JPEG of noise."""
+    from PIL import Image
+
+    def make(seed, width=64, height=48):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG")
+        return stream.getvalue()
+
+    return make
 
 
 @pytest.fixture(scope="session")

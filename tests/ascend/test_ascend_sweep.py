@@ -48,6 +48,12 @@ def snakemake(folder, *flags, env=None, config="sweep.yaml"):
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=1200)
 
 
+def without_ascend_results(place, names):
+    """For copytree: what a sweep without Ascend engines would not have; the package of that backend stays."""
+    left_out = {"ascend", "Ascend", "tables", ".snakemake"}
+    return [] if "scripts" in Path(place).parts else [name for name in names if name in left_out]
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A whole sweep through the emulator; set_env.sh and the interpreter come from the settings."""
@@ -162,7 +168,7 @@ def test_results_of_ais_bench_are_imported(swept, tmp_path, old):
     target = there / "shard-0" / "sumary.json" if old else there / "shard-0_summary.json"
     target.write_text(json.dumps(summary))
     other = tmp_path / "here"
-    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("ascend", "Ascend", "tables", ".snakemake"))
+    shutil.copytree(folder, other, ignore=without_ascend_results)
     settings = {**SETTINGS, "batch_sizes": [8], "infer": {"import": str(tmp_path / "theirs")}}
     (other / "sweep.yaml").write_text(yaml.safe_dump(settings))
     done = snakemake(other, "--cores", "2", "--rerun-triggers", "mtime", env=_nothing_of_ascend(tmp_path))
@@ -181,7 +187,7 @@ def test_ready_made_engines(swept, tmp_path):
     settings = {**SETTINGS, "batch_sizes": [1, 4]}
     settings["models"] = {"small": {**SETTINGS["models"]["small"], "om": {1: oms[1], 4: oms[1]}}}
     other = tmp_path / "other"
-    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("ascend", "tables", ".snakemake", "Ascend"))
+    shutil.copytree(folder, other, ignore=without_ascend_results)
     (other / "sweep.yaml").write_text(yaml.safe_dump(settings))
     env = environment(folder / "Ascend", npu_smi="310P3-new")
     done = snakemake(other, "--cores", "2", "--rerun-triggers", "mtime", "--until", "infer_shard", env=env)

@@ -127,8 +127,8 @@ def other_weights(project):
         ),
         pytest.param(edit("resources/published.csv", lambda text: text + "\n"), TABLES, id="published figures"),
         pytest.param(edit("resources/report.html.j2", lambda text: text + "\n"), TABLES, id="template of the page"),
-        pytest.param(comment("smlp/files.py"), NOTHING, id="comment in a shared module"),
-        pytest.param(docstring("smlp/files.py"), NOTHING, id="docstring of a shared module"),
+        pytest.param(comment("smlp/core/files.py"), NOTHING, id="comment in a shared module"),
+        pytest.param(docstring("smlp/core/files.py"), NOTHING, id="docstring of a shared module"),
         pytest.param(
             code("smlp/backends/onnxruntime.py"), {"compile_onnxruntime": 2, **ONNXRUNTIME}, id="code of a backend"
         ),
@@ -139,12 +139,14 @@ def other_weights(project):
         ),
         pytest.param(code("preprocess.py"), BINS, id="code of preprocess"),
         pytest.param(
-            code("smlp/transform.py"),
+            code("smlp/data/transform.py"),
             {"retrieve_dataset": 1, "retrieve_checkpoint": 1, "export_onnx": 1, "compile_onnxruntime": 2, **BINS},
             id="code of the transform",
         ),
         pytest.param(code("measure.py"), {"measure_engine": 4, **TABLES}, id="code of measure"),
-        pytest.param(code("smlp/statistics.py"), {"measure_engine": 4, **EVALUATED}, id="code of the statistics"),
+        pytest.param(
+            code("smlp/results/statistics.py"), {"measure_engine": 4, **EVALUATED}, id="code of the statistics"
+        ),
         pytest.param(code("tabulate.py"), TABLES, id="code of tabulate"),
     ],
 )

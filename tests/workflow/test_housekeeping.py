@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from smlp.workflow import plan
+
 MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
 
 EVERYTHING = {"retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tables"}
@@ -33,6 +35,15 @@ def test_a_stage_is_removed_and_made_again_only_where_asked_for(demo_sweep, stag
         assert not list((demo_sweep.folder / "results" / place).glob(f"{stage}*"))
     assert demo_sweep.planned() == (again if stage == "tabulate" else {})
     assert demo_sweep.planned(stage) == again
+
+
+@pytest.mark.parametrize("stage", plan.STAGES)
+def test_every_stage_can_be_removed(tmp_path, stage):
+    (tmp_path / "scripts/smlp/workflow").mkdir(parents=True)
+    shutil.copy2(plan.__file__, tmp_path / "scripts/smlp/workflow")
+    shutil.copy2(MAKEFILE, tmp_path)
+    done = subprocess.run(["make", "-n", f"clean-{stage}"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"results/{'tables' if stage == 'tabulate' else stage} " in done.stdout
 
 
 def test_an_unknown_stage_removes_nothing(demo_sweep):

@@ -300,13 +300,13 @@ BACKEND = Backend(
     packages=("torch", "torchvision", "timm", "einops", "numpy"),
     options=(
         DEVICE,
+        Option("cuda_graph", "replay all kernels of a run as one CUDA graph; true unless given. CUDA only", "boolean"),
         Option(
             "graph",
             "fused (the default for sMLPNets) or reference (for every other model)",
             choices=("fused", "reference"),
             setting=False,
         ),
-        Option("cuda_graph", "replay all kernels of a run as one CUDA graph; true unless given. CUDA only", "boolean"),
     ),
     compile=compile_engine,
     open=open_engine,

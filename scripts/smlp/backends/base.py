@@ -5,6 +5,7 @@ NumPy is all that this module needs, under Python 3.9 or newer.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import importlib
@@ -21,6 +22,7 @@ import numpy as np
 from ..core import files, lock
 from ..core.cli import UserError
 from ..core.provenance import Facts
+from ..core.runs import RunFacts
 from ..core.tensor import TensorInfo, shape_text
 
 _NO_MEMORY = re.compile("out of memory|allocate|not enough memory|bad_alloc|OutOfMemory", re.IGNORECASE)
@@ -290,6 +292,11 @@ class Backend:
         kind = self.devices[0]
         return kind.name if kind is CPU else f"{kind.name}:0"
 
+    @property
+    def tells_state(self) -> bool:
+        """Whether its devices can be asked how they are."""
+        return self.telemetry is not _asks_nothing
+
     def check_options(self, options: Options) -> None:
         """Raise UserError for an option that this backend does not have, or that has not such a value."""
         known = {option.name: option for option in self.options}
@@ -321,16 +328,11 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def failure_record(failure: EngineFailure, path: Path, flags: Any) -> Facts:
-    """What a command that runs the engine at `path` leaves in place of its result: why there is none, and of what."""
-    facts = files.read_json(files.sidecar_path(path), "the sidecar of an engine")
-    about = {
-        "model": flags.model_label or facts.get("model_name") or path.stem,
-        "backend": flags.backend or facts.get("backend"),
-        "precision": facts.get("precision"),
-        "batch": facts.get("batch") or flags.batchsize,
-    }
-    return {"failed": str(failure), "smlp": about}
+def failure_record(failure: EngineFailure, flags: argparse.Namespace) -> Facts:
+    """What a command that runs an engine leaves instead of its result: why there is none, and of which run."""
+    path = files.sidecar_path(flags.model)
+    sidecar = files.read_json(path, "the sidecar of an engine") if path.exists() else {}
+    return {"failed": str(failure), "smlp": RunFacts.asked(flags, sidecar).identity()}
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:

@@ -8,7 +8,6 @@ NumPy only: the commands that run on the target import this under Python 3.9.
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import re
@@ -21,6 +20,7 @@ import numpy as np
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo, shape_text
 from . import arrays, pixels
+from .manifest import MANIFEST, images_per_bin
 
 _SUFFIXES = (".bin", ".npy")
 
@@ -93,19 +93,21 @@ def _padded(contents: list[np.ndarray], info: TensorInfo, batch_size: int, parts
 
 
 def check_manifest(path: Path, images: int) -> None:
-    """Raise UserError where the manifest beside a file lists another number of images in it.
+    """Raise UserError if the manifest beside a file lists another number of images in it.
 
     The bytes of one float32 image are also those of four uint8 ones, which an engine with AIPP would take.
     """
-    manifest = path.with_name("manifest.csv")
+    manifest = path.with_name(MANIFEST)
     if manifest.exists():
-        with open(manifest, encoding="utf-8", newline="") as stream:
-            listed = sum(row.get("bin") == path.name for row in csv.DictReader(stream))
+        listed = _images_per_bin(manifest)[path.name]
         if listed not in (0, images):
             raise UserError(
                 f"{path}: holds {listed} images by {manifest.name}, but by its size {images} of what the engine takes; "
                 "it was preprocessed for another input, of another type or size"
             )
+
+
+_images_per_bin = functools.cache(images_per_bin)
 
 
 class _Stored(NamedTuple):

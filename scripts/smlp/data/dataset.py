@@ -9,7 +9,6 @@ Two layouts are read below `data_root`, the folder that contains val/:
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,11 +17,14 @@ from typing import NamedTuple, NoReturn
 
 from ..core import files
 from ..core.cli import UserError
+from .manifest import MANIFEST, read_manifest, whole_number
+
+# The manifest belongs to the data set: commands that also list images take all of it from here.
+from .manifest import Row as Row
+from .manifest import write_manifest as write_manifest
 
 # torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-MANIFEST = "manifest.csv"
-MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
 # What the folder of a shard holds, as a regular expression of file names
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
@@ -34,17 +36,6 @@ class Entry(NamedTuple):
     image: str
     class_name: str
     label: int
-
-
-class Row(NamedTuple):
-    """One image of a manifest. Several rows name the same bin where it holds a batch or a shard, in its order."""
-
-    index: int
-    bin: str
-    image: str
-    class_name: str
-    label: int
-    sha256: str
 
 
 def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
@@ -119,8 +110,14 @@ def _rank(seed: int, image: str) -> bytes:
 
 
 def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
-    """SHA-256 of every image that the manifests list."""
-    return frozenset(row.sha256 for manifest in manifests for row in read_manifest(manifest))
+    """SHA-256 of every image that the manifests list. Raises UserError for a manifest that lacks one."""
+    found = set()
+    for manifest in manifests:
+        for row in read_manifest(manifest):
+            if not row.sha256:
+                raise UserError(f"{manifest}: has no sha256 of {row.image}; preprocess again")
+            found.add(row.sha256)
+    return frozenset(found)
 
 
 def state(entries: Iterable[Entry], data_root: str | os.PathLike) -> str:
@@ -173,75 +170,6 @@ def bin_name(number: int) -> str:
 def packed_name(first_index: int) -> str:
     """File name of a packed shard; the number is its first image's, so shards never share a name."""
     return f"images-{first_index:05d}.npy"
-
-
-def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Write the manifest as CSV. Names that are not UTF-8 keep their bytes."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        plain = csv.writer(stream, lineterminator="\n")
-        # a carriage return ends a line for readers, but Python before 3.13 does not quote it on its own account
-        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(MANIFEST_COLUMNS)
-        for row in rows:
-            (quoted if "\r" in row.image else plain).writerow(row)
-
-
-def read_manifest(path: str | os.PathLike) -> list[Row]:
-    """The rows of a manifest in their order, checked.
-
-    Raises UserError naming the file and line for a missing column, a value that is none, an index that occurs
-    twice, or a bin whose rows do not stand together (its images could not be told apart).
-    """
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            missing = [column for column in MANIFEST_COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(
-                    f"{path}: has no column {', '.join(missing)}; a manifest of scripts/preprocess.py was expected "
-                    f"(columns {','.join(MANIFEST_COLUMNS)})"
-                )
-            numbered = [(reader.line_num, _row(record, f"{path}, line {reader.line_num}")) for record in reader]
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; a manifest of scripts/preprocess.py was expected there") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: is not a manifest in CSV ({error}); preprocess again") from None
-    if not numbered:
-        raise UserError(f"{path}: lists no images; preprocess again")
-
-    indexes: set[int] = set()
-    bins: set[str] = set()
-    previous = None
-    for line, row in numbered:
-        if row.index in indexes:
-            raise UserError(f"{path}, line {line}: index {row.index} occurs a second time; preprocess again")
-        if row.bin != previous and row.bin in bins:
-            raise UserError(f"{path}, line {line}: bin {row.bin} occurs again after other bins; preprocess again")
-        indexes.add(row.index)
-        bins.add(row.bin)
-        previous = row.bin
-    return [row for _, row in numbered]
-
-
-def _row(record: dict, where: str) -> Row:
-    """A Row from a CSV record, its numbers parsed and its bin kept inside the manifest's folder."""
-    if None in record or None in record.values():
-        raise UserError(f"{where}: has not as many values as the header has columns; preprocess again")
-    numbers = {column: _whole(record[column]) for column in ("index", "label")}
-    for column, number in numbers.items():
-        if number is None:
-            raise UserError(
-                f"{where}: {column} {record[column]!r} is not a whole number of at least 0; preprocess again"
-            )
-    parts = record["bin"].split("/")
-    if not parts[0] or ".." in parts:  # empty, absolute, or leading out
-        raise UserError(f"{where}: bin {record['bin']!r} is not a path inside the manifest's folder; preprocess again")
-    return Row(numbers["index"], record["bin"], record["image"], record["class"], numbers["label"], record["sha256"])
-
-
-def _whole(text: str) -> int | None:
-    """A whole number of at least 0 written in plain digits, else None."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _is_image(name: str) -> bool:
@@ -305,7 +233,7 @@ def _labelled_by_file(root: Path, split: str, names: list[str]) -> list[Entry]:
         name, *rest = line.strip().rsplit(None, 1)
         if not rest:
             raise UserError(f"{where}: {name!r} is not an image's name and its label, such as `name.JPEG 65`")
-        label = _whole(rest[0])
+        label = whole_number(rest[0])
         if label is None:
             raise UserError(f"{where}: label {rest[0]!r} of {name} is not a whole number of at least 0")
         if name in labels:

@@ -1,4 +1,4 @@
-"""What ais_bench fixes for every command that runs an engine: flags, the summary file, the lines people grep for.
+"""What commands that run an engine share, in ais_bench's form: flags, the summary file, the lines people grep for.
 
 NumPy only: the commands that run on the target import this under Python 3.9.
 """
@@ -6,17 +6,27 @@ NumPy only: the commands that run on the target import this under Python 3.9.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import backends
-from ..backends.base import Timings
-from ..core import cli
+from ..backends.base import Backend, Engine, Timings
+from ..core import cli, files
+from ..core.provenance import Facts
+from ..core.runs import RunFacts
+
+
+class Entry(NamedTuple):
+    """One file of a run: it as the only infile (none if the data were made up), and the files of its outputs."""
+
+    infiles: list[str]
+    outfiles: list[str]
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -24,22 +34,36 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, required=True, help="engine file (its sidecar or suffix says the backend)"
     )
-    parser.add_argument("--backend", choices=backends.names(), help="backend, where neither says it")
+    parser.add_argument("--backend", choices=backends.names(), help="backend, if neither says it")
     parser.add_argument("--batchsize", type=cli.positive_int, help="for engines of any batch; others know theirs")
     parser.add_argument("--device", help="device to run on; the backend's own default unless given")
     parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
     parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
+    parser.add_argument("--variant", default="", help="name of the target's variant; the sidecar's unless given")
     parser.add_argument(
         "--record_failure",
         action="store_true",
-        help="where the engine cannot be run here, write that in place of the result, and go on",
+        help="if the engine cannot be run here, write that instead of the result, and go on",
     )
 
 
-def summary(timings: Timings, batch_size: int, filesinfo: dict[str, Any]) -> dict[str, Any]:
+def facts_of_run(asked: RunFacts, backend: Backend, sidecar: Facts, engine: Engine, batch_size: int) -> RunFacts:
+    """The facts of a run that took place: what was asked for, and what the opened engine turned out to be."""
+    return dataclasses.replace(
+        asked,
+        backend=backend.name,
+        precision=asked.precision or "unknown",
+        batch=batch_size,
+        device=engine.device,
+        emulated=engine.emulated,
+        engine_sha256=sidecar.get("sha256") or files.digest(asked.engine_path),
+    )
+
+
+def summary(timings: Timings, batch_size: int, made: Sequence[Entry]) -> Facts:
     """ais_bench's summary: times in ms; throughput = 1000 · batch / mean compute time, padding counted."""
     return {
-        "filesinfo": filesinfo,
+        "filesinfo": {str(number): entry._asdict() for number, entry in enumerate(made)},
         "args": sys.argv,
         "NPU_compute_time": describe_ms(timings.compute_ms),
         "H2D_latency": describe_ms(timings.h2d_ms),
@@ -51,7 +75,7 @@ def summary(timings: Timings, batch_size: int, filesinfo: dict[str, Any]) -> dic
 
 
 def describe_ms(times_ms: Sequence[float]) -> dict[str, float]:
-    """min, max, mean, median, 99th percentile and count, in ais_bench's words; zeros where nothing was timed."""
+    """min, max, mean, median, 99th percentile and count, in ais_bench's words; zeros if nothing was timed."""
     times = np.asarray(times_ms if len(times_ms) else [0.0])
     return {
         "min": float(times.min()),
@@ -63,7 +87,7 @@ def describe_ms(times_ms: Sequence[float]) -> dict[str, float]:
     }
 
 
-def print_summary(report: dict[str, Any], batch_size: int, display_all: bool) -> None:
+def print_summary(report: Facts, batch_size: int, display_all: bool) -> None:
     """The lines of ais_bench that people's scripts look for, on stdout."""
     print("[INFO] -----------------Performance Summary------------------")
     for key in ("NPU_compute_time", *(("H2D_latency", "D2H_latency") if display_all else ())):

@@ -1,6 +1,5 @@
 """What compiling for Ascend does with texts, and summaries of ais_bench; the rest is in tests/ascend/."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -68,37 +67,6 @@ def test_other_devices_are_refused(device):
 def test_options_that_the_command_states_itself(tmp_path, key):
     with pytest.raises(UserError, match=f"--option {key}: the command states that itself"):
         atc.compile_engine(Path("x.onnx"), tmp_path / "x.om", precision="fp16", batch_size=1, options={key: "1"})
-
-
-TIMES = {"min": 1.0, "max": 3.0, "mean": 2.0, "median": 1.5, "percentile(99%)": 3.0}
-
-
-@pytest.mark.parametrize(
-    "summary, mean_ms",
-    [
-        ({"NPU_compute_time": TIMES}, 2.0),  # 0.0.1
-        ({"NPU_compute_time": TIMES, "npu_compute_time_list": [4.0, 4.0]}, 4.0),
-        ({"npu_compute_time_list": [[10.0, 15.0], [20.0, 25.0]]}, 5.0),  # pairs
-        ({"NPU_compute_time": TIMES, "throughput": -500.0}, 2.0),  # of an engine with gears, told no batch size
-    ],
-)
-def test_throughput_of_a_summary(tmp_path, load_command, summary, mean_ms):
-    (tmp_path / "in.json").write_text(json.dumps(summary))
-    flags = ["--summary", tmp_path / "in.json", "--output", tmp_path / "out.json", "--model_label", "m"]
-    flags += ["--precision", "high", "--batchsize", 8]
-    assert load_command("measure_import").main(list(map(str, flags))) == 0
-    facts = json.loads((tmp_path / "out.json").read_text())["smlp"]
-    assert facts["images_per_s"] == pytest.approx(8000 / mean_ms) and facts["latency_ms_mean"] == mean_ms
-    assert facts["backend"] == "ascend" and facts["stable"] is None
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"NPU_compute_time": {"mean": 0}}', '{"npu_compute_time_list": ["x"]}'])
-def test_summary_without_times_is_refused(tmp_path, command, text):
-    (tmp_path / "in.json").write_text(text)
-    flags = ("--summary", tmp_path / "in.json", "--output", tmp_path / "out.json", "--model_label", "m")
-    done = command("measure_import", *flags, "--precision", "high", "--batchsize", 8)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "in.json: has no times" in done.stderr
-    assert not (tmp_path / "out.json").exists()
 
 
 def test_images_of_another_type_are_seen_by_the_manifest(tmp_path):

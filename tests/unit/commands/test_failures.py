@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from smlp import backends
-from smlp.backends import onnxruntime
+from smlp.backends import onnxruntime, openvino
 from smlp.backends.base import EngineFailure, memory_named
 from smlp.core import cli, files
 
@@ -47,6 +47,22 @@ def test_by_hand_it_is_an_error_and_nothing_is_left(load_command, refusing, mixe
     with pytest.raises(EngineFailure, match="the compiler says no"):
         load_command("compile").main(compile_flags(tmp_path / "m.onnx", tmp_path / "out" / "bs4.onnx"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_in_a_sweep_every_file_of_the_engine_is_there_and_empty(load_command, monkeypatch, mixer_onnx, tmp_path):
+    def refuse(*_, **__):
+        raise EngineFailure("the compiler says no")
+
+    monkeypatch.setattr(openvino, "BACKEND", dataclasses.replace(openvino.BACKEND, compile=refuse))
+    mixer_onnx(tmp_path / "m.onnx", batch=None)
+    flags = ["--backend", "openvino", "--batch_size", "4", "--onnx_path", str(tmp_path / "m.onnx")]
+    engine = tmp_path / "out" / "bs4.xml"
+    assert load_command("compile").main([*flags, "--output", str(engine), "--record_failure"]) == 0
+    assert {path.name: path.stat().st_size > 0 for path in engine.parent.iterdir()} == {
+        "bs4.xml": False,
+        "bs4.bin": False,
+        "bs4.json": True,
+    }
 
 
 def test_in_a_sweep_every_stage_passes_the_reason_on(load_command, refusing, mixer_onnx, bins, tmp_path, capsys):
@@ -93,6 +109,26 @@ def test_in_a_sweep_every_stage_passes_the_reason_on(load_command, refusing, mix
         assert "the compiler says no" in (tables / f"{name}.csv").read_text()
 
 
+def test_a_record_names_the_variant(load_command, bins, tmp_path):
+    engine = tmp_path / "bs4.onnx"
+    engine.touch()
+    about = {"backend": "onnxruntime", "precision": "fp32", "variant": "opset17", "batch": 4}
+    files.write_json(engine.with_suffix(".json"), {"failed": "no", **about})
+    run = ["--model", str(engine), "--input", str(bins), "--output", str(tmp_path / "bs4.json"), "--record_failure"]
+    assert load_command("measure").main([*run, "--variant", "opset17"]) == 0
+    assert json.loads((tmp_path / "bs4.json").read_text())["smlp"] == {"model": "bs4", **about}
+
+
+def test_an_engine_without_a_sidecar_leaves_a_record_too(load_command, mixer_onnx, bins, tmp_path, monkeypatch):
+    mixer_onnx(tmp_path / "m.onnx", batch=2)
+    monkeypatch.setattr(onnxruntime._Session, "_execute", lambda *_: Session().run(None, None))
+    flags = ["--model", str(tmp_path / "m.onnx"), "--backend", "onnxruntime", "--batchsize", "2", "--record_failure"]
+    assert load_command("measure").main([*flags, "--input", str(bins), "--output", str(tmp_path / "bs2.json")]) == 0
+    record = json.loads((tmp_path / "bs2.json").read_text())
+    assert record["failed"].startswith("batch 2 does not fit into memory")
+    assert record["smlp"] == {"model": "m", "backend": "onnxruntime", "precision": None, "batch": 2}
+
+
 def test_too_little_memory_at_a_run_is_such_a_failure(mixer_onnx, tmp_path):
     mixer_onnx(tmp_path / "m.onnx", batch=4)
     opened = backends.open_engine(tmp_path / "m.onnx", backend="onnxruntime", device=None, threads=None)[2]
@@ -117,7 +153,7 @@ def test_other_errors_stay_what_they_are():
         raise cli.UserError("as it was: out of memory")
 
 
-def test_a_bf16_engine_on_a_cpu_without_bf16(monkeypatch, tiny, tmp_path):
+def test_a_bf16_engine_on_a_cpu_without_bf16_is_such_a_failure(monkeypatch, tiny, tmp_path):
     openvino = pytest.importorskip("smlp.backends.openvino")
     monkeypatch.setattr(openvino, "_has_bf16", lambda core: False)
     with pytest.raises(EngineFailure, match=r"precision bf16: this CPU \(.+\) has no bf16; use fp32, or int8"):

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import zipfile
 
 import numpy as np
 import onnx
@@ -32,61 +31,6 @@ KEYS = [
 STATISTICS = ["min", "max", "mean", "median", "percentile(99%)", "count"]
 
 
-@pytest.fixture(scope="module")
-def infer(load_command):
-    return load_command("infer")
-
-
-@pytest.fixture
-def place(tmp_path, mixer_onnx):
-    """A folder with engines bs1.onnx and bs4.onnx, and functions to fill bins and run."""
-    return Place(tmp_path / "a place", mixer_onnx)
-
-
-class Place:
-    def __init__(self, root, mixer_onnx):
-        root.mkdir()
-        self.root, self.mixer_onnx = root, mixer_onnx
-        self.engine, self.weights = root / "bs4.onnx", mixer_onnx(root / "bs4.onnx", 4)
-        self.bins, self.out = root / "the bins", root / "the output"
-        self.bins.mkdir()
-        self.images = {}
-
-    def add(self, *names, count=1):
-        """Bins of `count` images each; a name ending in .npy makes that."""
-        for name in names:
-            images = np.random.default_rng(len(self.images)).normal(size=(count, *SIZE)).astype(np.float32)
-            self.images[name] = images
-            if name.endswith(".npy"):
-                np.save(self.bins / name, images)
-            else:
-                images.tofile(self.bins / name)
-        return [self.bins / name for name in names]
-
-    def own(self, name):
-        """What an image scores without its batch."""
-        return self.images[name].reshape(len(self.images[name]), -1) @ self.weights
-
-    def flags(self, *more, engine=None):
-        where = ["--input", self.bins, "--output", self.out, "--output_dirname", "run"]
-        return ["--model", str(engine or self.engine), *map(str, where), *map(str, more)]
-
-    def load(self, name):
-        return np.load(self.out / "run" / name)
-
-    def summary(self):
-        return json.loads((self.out / "run_summary.json").read_text())
-
-    def written(self):
-        return sorted(str(path.relative_to(self.out)) for path in self.out.rglob("*"))
-
-
-def expected(place, *names):
-    """Scores of a batch of these images: the mixer adds the sum over the batch."""
-    own = np.concatenate([place.own(name) for name in names])
-    return own + own.sum(axis=0)
-
-
 def close(actual, wanted):
     np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4)
 
@@ -94,7 +38,7 @@ def close(actual, wanted):
 # names, order, batches
 
 
-def test_a_file_a_sample_named_up_to_the_first_dot(infer, place):
+def test_outputs_are_one_file_per_input_named_up_to_its_first_dot(infer, place):
     place.add("n01.JPEG.bin", "n02.bin", "n03.v2.BIN", "n04.npy")
     assert infer.main(place.flags("--outfmt", "NPY")) == 0
     assert place.written() == [
@@ -105,14 +49,14 @@ def test_a_file_a_sample_named_up_to_the_first_dot(infer, place):
         "run/n04_0.npy",
         "run_summary.json",
     ]
-    scores = expected(place, *place.images)
+    scores = place.expected(*place.images)
     for row, stem in zip(scores, ("n01", "n02", "n03", "n04")):
         output = place.load(f"{stem}_0.npy")
         assert (output.shape, output.dtype) == ((1, 5), np.float32)
         close(output, row[None])
 
 
-def test_batch_1(infer, place):
+def test_an_engine_of_batch_1_runs_every_image_by_itself(infer, place):
     place.weights = place.mixer_onnx(place.root / "bs1.onnx", 1)
     place.add("a.bin", "b.bin")
     assert infer.main(place.flags("--outfmt", "NPY", engine=place.root / "bs1.onnx")) == 0
@@ -126,8 +70,8 @@ def test_files_of_a_folder_come_in_natural_order(infer, place):
     assert infer.main(place.flags("--outfmt", "NPY", engine=place.root / "bs2.onnx")) == 0
     order = [entry["infiles"] for entry in place.summary()["filesinfo"].values()]
     assert order == [[str(place.bins / name)] for name in ("img_1.bin", "img_2.bin", "IMG_3.bin", "img_10.bin")]
-    close(place.load("img_2_0.npy"), expected(place, "img_1.bin", "img_2.bin")[1:])
-    close(place.load("img_10_0.npy"), expected(place, "IMG_3.bin", "img_10.bin")[1:])
+    close(place.load("img_2_0.npy"), place.expected("img_1.bin", "img_2.bin")[1:])
+    close(place.load("img_10_0.npy"), place.expected("IMG_3.bin", "img_10.bin")[1:])
 
 
 def test_natural_order_of_a_whole_path_is_total():
@@ -162,7 +106,7 @@ def test_a_short_last_batch_is_padded_with_its_first_sample(infer, place, rest):
     place.add(*names)
     assert infer.main(place.flags("--outfmt", "NPY")) == 0
     last = [*names[4:], *[names[4]] * (4 - rest)]
-    scores = np.concatenate([expected(place, *names[:4]), expected(place, *last)[:rest]])
+    scores = np.concatenate([place.expected(*names[:4]), place.expected(*last)[:rest]])
     for name, row in zip(names, scores):
         close(place.load(name.replace(".bin", "_0.npy")), row[None])
     summary = place.summary()
@@ -171,11 +115,11 @@ def test_a_short_last_batch_is_padded_with_its_first_sample(infer, place, rest):
     assert len([path for path in place.written() if path.endswith(".npy")]) == 4 + rest
 
 
-def test_several_images_a_file(infer, place):
+def test_a_file_may_hold_several_images(infer, place):
     place.add("0.bin", "1.bin", "2.bin", count=2)
     place.add("3.bin")
     assert infer.main(place.flags("--outfmt", "NPY")) == 0
-    first, second = expected(place, "0.bin", "1.bin"), expected(place, "2.bin", "3.bin", "2.bin")
+    first, second = place.expected("0.bin", "1.bin"), place.expected("2.bin", "3.bin", "2.bin")
     own = [place.own(name) for name in ("2.bin", "3.bin")]
     own = np.concatenate([*own, own[0][:1]])
     second = own + own.sum(axis=0)
@@ -185,7 +129,7 @@ def test_several_images_a_file(infer, place):
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_a_single_file_of_any_number_of_images(infer, place, count):
+def test_a_single_file_may_hold_any_number_of_images(infer, place, count):
     place.add("only.bin", count=count)
     assert infer.main(place.flags("--outfmt", "NPY")) == 0
     own = place.own("only.bin")
@@ -202,7 +146,7 @@ def test_npy_files_may_hold_one_image_or_several(infer, place):
     close(place.load("a_0.npy"), 5 * (image.reshape(1, -1) @ place.weights))
 
 
-def test_every_output_of_an_engine(infer, place):
+def test_every_output_of_an_engine_is_written(infer, place):
     model = onnx.load(place.engine)
     model.graph.output.append(helper.make_tensor_value_info("own", TensorProto.FLOAT, [4, 5]))
     onnx.save(model, place.engine)
@@ -221,18 +165,18 @@ def test_bin_is_the_default(infer, place):
     assert place.written() == ["run", "run/a_0.bin", "run/b_0.bin", "run_summary.json"]
     output = np.fromfile(place.out / "run" / "b_0.bin", np.float32)
     assert output.shape == (5,)
-    close(output, expected(place, "a.bin", "b.bin", "a.bin", "a.bin")[1])
+    close(output, place.expected("a.bin", "b.bin", "a.bin", "a.bin")[1])
 
 
-def test_txt(infer, place):
+def test_text_has_one_line_per_image(infer, place):
     place.add("a.bin", count=4)
     assert infer.main(place.flags("--outfmt", "txt")) == 0
     text = (place.out / "run" / "a_0.txt").read_text()
     assert re.fullmatch(r"((-?\d+\.\d{6} ){5}\n){4}", text)
-    np.testing.assert_allclose(np.loadtxt(io.StringIO(text)), expected(place, "a.bin"), atol=1e-4)
+    np.testing.assert_allclose(np.loadtxt(io.StringIO(text)), place.expected("a.bin"), atol=1e-4)
 
 
-def test_txt_of_whole_numbers(infer, tmp_path):
+def test_text_keeps_whole_numbers_whole(infer, tmp_path):
     infer._append(tmp_path / "a.txt", np.array([[1, -2]], np.int64), 1)
     assert (tmp_path / "a.txt").read_text() == "1 -2 \n"
 
@@ -240,7 +184,7 @@ def test_txt_of_whole_numbers(infer, tmp_path):
 # summary
 
 
-def test_summary(infer, place, monkeypatch, capsys):
+def test_the_summary_has_the_keys_and_lines_of_ais_bench(infer, place, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["scripts/infer.py", "--model", "as it was called"])
     place.add("a.bin", "b.bin", "c.bin", "d.bin", "e.bin")
     assert infer.main(place.flags()) == 0
@@ -282,7 +226,7 @@ def test_summary(infer, place, monkeypatch, capsys):
     assert not any("H2D" in line for line in lines)
 
 
-def test_display_all_summary(infer, place, capsys):
+def test_transfer_times_are_printed_if_asked_for(infer, place, capsys):
     place.add("a.bin")
     assert infer.main(place.flags("--display_all_summary")) == 0
     out = capsys.readouterr().out
@@ -298,6 +242,19 @@ def test_the_sidecar_says_what_the_engine_is(infer, place, load_command, tiny):
     assert (ours["model"], ours["precision"], ours["batch"], ours["threads"]) == ("the tiny one", "fp32", 1, 1)
 
 
+def test_the_summary_names_the_variant_of_the_flag_or_of_the_sidecar(infer, place):
+    place.add("a.bin")
+    assert infer.main(place.flags()) == 0
+    assert "variant" not in place.summary()["smlp"]
+    assert infer.main(place.flags("--variant", "opset17")) == 0
+    assert place.summary()["smlp"]["variant"] == "opset17"
+    files.write_json(files.sidecar_path(place.engine), {"backend": "onnxruntime", "variant": "reference"})
+    assert infer.main(place.flags()) == 0
+    assert place.summary()["smlp"]["variant"] == "reference"
+    with pytest.raises(UserError, match="--variant opset17: the sidecar of .* says 'reference'"):
+        infer.main(place.flags("--variant", "opset17"))
+
+
 def test_loop_repeats_every_batch_and_writes_once(infer, place, monkeypatch):
     place.add("a.bin", "b.bin", "c.bin", "d.bin", "e.bin")
     runs = []
@@ -310,12 +267,10 @@ def test_loop_repeats_every_batch_and_writes_once(infer, place, monkeypatch):
     summary = place.summary()
     assert summary["NPU_compute_time"]["count"] == len(summary["npu_compute_time_list"]) == 6
     assert len(summary["filesinfo"]) == summary["smlp"]["images"] == 5
-    close(
-        np.fromfile(place.out / "run" / "a_0.bin", np.float32), expected(place, "a.bin", "b.bin", "c.bin", "d.bin")[0]
-    )
+    close(np.fromfile(place.out / "run" / "a_0.bin", np.float32), place.expected("a.bin", "b.bin", "c.bin", "d.bin")[0])
 
 
-def test_no_warm_up(infer, place, monkeypatch):
+def test_without_warm_up_an_engine_runs_once_per_batch(infer, place, monkeypatch):
     place.add("a.bin")
     runs = []
     run = Engine.run
@@ -327,13 +282,13 @@ def test_no_warm_up(infer, place, monkeypatch):
 # pure inference
 
 
-def test_pure_inference(infer, place, capsys):
+def test_without_input_the_engine_runs_on_made_up_data(infer, place, capsys):
     assert infer.main(["--model", str(place.engine), "--loop", "5"]) == 0
     assert "throughput 1000*batchsize.mean(4)" in capsys.readouterr().out
     assert not place.out.exists()
 
 
-def test_pure_inference_with_output(infer, place):
+def test_outputs_of_made_up_data_are_written(infer, place):
     flags = ["--model", str(place.engine), "--output", str(place.out), "--output_dirname", "run"]
     assert infer.main(flags) == 0
     assert place.written() == ["run", "run/pure_infer_data_0.bin", "run_summary.json"]
@@ -344,7 +299,7 @@ def test_pure_inference_with_output(infer, place):
     assert scores.shape == (20,) and np.isfinite(scores).all() and (scores != 0).all()
 
 
-def test_made_up_data_of_other_kinds(infer):
+def test_made_up_data_has_the_type_of_the_input(infer):
     integers = infer._made_up(TensorInfo("x", np.dtype(np.uint8), (2, 3)), 2, "random")
     assert (integers.dtype, integers.shape) == (np.uint8, (2, 3))
     assert integers.max() > 1
@@ -363,7 +318,7 @@ def test_an_engine_of_any_batch_takes_the_requested_one(infer, place):
     place.add("a.bin", "b.bin", "c.bin")
     assert infer.main(place.flags("--batchsize", 3, "--outfmt", "NPY", engine=place.root / "any.onnx")) == 0
     assert place.summary()["smlp"]["batch"] == 3
-    close(place.load("b_0.npy"), expected(place, "a.bin", "b.bin", "c.bin")[1:2])
+    close(place.load("b_0.npy"), place.expected("a.bin", "b.bin", "c.bin")[1:2])
 
 
 # again
@@ -387,202 +342,15 @@ def test_a_second_run_leaves_nothing_of_a_larger_first_one(infer, place):
     assert place.written() == ["run", "run/a_0.npy", "run_summary.json"]
 
 
-# what is refused
-
-
-def refusal(infer, place, *more, **engine):
-    """The message that refuses a run; nothing was written."""
-    before = sorted(place.root.rglob("*"))
-    with pytest.raises(UserError) as error:
-        infer.main(place.flags(*more, **engine))
-    # an empty --output may have been made
-    assert [path for path in sorted(place.root.rglob("*")) if path != place.out] == [
-        p for p in before if p != place.out
-    ]
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
-def test_output_dirname_without_output(infer, place):
-    with pytest.raises(UserError, match="--output_dirname needs --output"):
-        infer.main(["--model", str(place.engine), "--output_dirname", "run"])
-
-
-def npy(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def npz():
-    stream = io.BytesIO()
-    np.savez(stream, np.zeros(SIZE, np.float32))
-    return stream.getvalue()
-
-
-def zipped():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("x", "y")
-    return stream.getvalue()[:-5]
-
-
-ONE = np.zeros((1, *SIZE), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("b.bin", ONE.tobytes()[:-4], "has 188 bytes, whole images of float32 3x4x4 (192 bytes each) were expected"),
-        ("b.bin", ONE.tobytes() + b"x", "has 193 bytes"),
-        ("b.bin", b"", "has 0 bytes"),
-        ("b.bin", ONE.astype(np.float16).tobytes(), "has 96 bytes"),
-        ("b.npy", npy(ONE.astype(np.float64)), "holds float64 1x3x4x4, whole images of float32 3x4x4 were expected"),
-        ("b.npy", npy(ONE.astype(">f4")), "holds >f4 1x3x4x4"),
-        ("b.npy", npy(ONE.astype(np.int32)), "holds int32 1x3x4x4"),
-        ("b.npy", npy(ONE.transpose(0, 2, 3, 1)), "holds float32 1x4x4x3"),
-        ("b.npy", npy(ONE.ravel()), "holds float32 48"),
-        ("b.npy", npy(ONE[:0]), "holds float32 0x3x4x4"),
-        ("b.npy", npy(ONE)[:-10], "is not a plain .npy file"),
-        ("b.npy", npy(ONE)[:20], "is not a plain .npy file"),
-        ("b.npy", b"", "is not a plain .npy file"),
-        ("b.npy", b"not numpy at all", "is not a plain .npy file"),
-        ("b.npy", npy(np.array([{"code": print}], object)), "is not a plain .npy file"),
-        ("b.npy", npz(), "is not a plain .npy file"),
-        ("b.npy", zipped(), "is not a plain .npy file"),
-        ("b.npy", npy(ONE).replace(b"{", b"(", 1), "is not a plain .npy file"),
-        ("b.npy", npy(ONE).replace(b"(1, 3, 4, 4)", b"(1, 3, 4,-4)"), "is not a plain .npy file"),
-        ("b.bin", ONE.tobytes() * 2, "holds 2 images where others hold 1"),
-    ],
-)
-def test_a_file_that_is_no_image_of_this_engine(infer, place, name, content, message):
-    place.add("a.bin", "c.bin")
-    (place.bins / name).write_bytes(content)
-    assert refusal(infer, place).startswith(f"{place.bins / name}: {message}")
-
-
-@pytest.mark.parametrize("last", [2, 4, 5])
-def test_a_last_file_with_more_images_than_the_others(infer, place, last):
-    place.add("a.bin", "b.bin")
-    place.add("c.bin", count=last)
-    message = refusal(infer, place)
-    assert message.startswith(f"{place.bins / 'c.bin'}: holds {last} images where others hold 1")
-
-
-def test_a_short_file_in_the_middle(infer, place):
-    place.add("a.bin", count=2)
-    place.add("b.bin")
-    place.add("c.bin", count=2)
-    assert refusal(infer, place).startswith(f"{place.bins / 'b.bin'}: holds 1 images where others hold 2")
-
-
-@pytest.mark.parametrize("count", [3, 8])
-def test_files_that_do_not_divide_the_batch(infer, place, count):
-    place.add("a.bin", "b.bin", count=count)
-    message = refusal(infer, place)
-    assert message.startswith(f"{place.bins / 'a.bin'}: holds {count} images, which does not divide the batch size 4")
-
-
-def test_names_that_are_the_same_up_to_the_first_dot(infer, place):
-    place.add("a.1.bin", "a.2.bin")
-    message = refusal(infer, place)
-    assert message.startswith(f"{place.bins / 'a.2.bin'}: its output would overwrite that of a.1.bin")
-
-
-def test_a_file_that_is_listed_twice(infer, place):
-    (path,) = place.add("a.bin")
-    message = refusal(infer, place, "--input", f"{path},{path}")
-    assert message.startswith(f"{path}: its output would overwrite that of a.bin")
-
-
-def test_a_folder_without_images(infer, place):
-    (place.bins / "manifest.csv").write_text("x")
-    assert refusal(infer, place).startswith(f"{place.bins}: holds no .bin or .npy file")
-
-
-@pytest.mark.parametrize(
-    "spec", ["{root}/none", "{bins}/a.bin,{root}/none", "{bins}/a.bin,{bins}", "{bins},{bins}", ""]
-)
-def test_an_input_that_is_not_there(infer, place, spec):
-    place.add("a.bin")
-    message = refusal(infer, place, "--input", spec.format(root=place.root, bins=place.bins))
-    assert "is no file; --input takes one folder" in message or "holds no .bin or .npy file" in message
-
-
-def test_a_missing_engine(infer, place):
-    place.add("a.bin")
-    message = refusal(infer, place, engine=place.root / "bs8.onnx")
-    assert message.startswith(f"{place.root / 'bs8.onnx'}: no such engine")
-
-
-def test_another_batch_than_the_engines(infer, place):
-    place.add("a.bin")
-    message = refusal(infer, place, "--batchsize", 8)
-    assert message == "--batchsize 8: the engine was compiled for batch 4; leave the flag out"
-
-
-def test_a_result_folder_with_foreign_files(infer, place):
-    place.add("a.bin")
-    (place.out / "run").mkdir(parents=True)
-    (place.out / "run" / "a_0.bin").write_text("older")
-    (place.out / "run" / "notes.md").write_text("mine")
-    message = refusal(infer, place)
-    assert message.startswith(f"{place.out / 'run'}: holds 'notes.md', which this command did not write")
-    assert (place.out / "run" / "a_0.bin").read_text() == "older"
-
-
-def test_an_older_result_survives_a_failed_run(infer, place):
-    place.add("a.bin")
-    assert infer.main(place.flags()) == 0
-    before = (place.out / "run" / "a_0.bin").read_bytes()
-    (place.bins / "b.bin").write_bytes(b"short")
-    refusal(infer, place)
-    assert place.written() == ["run", "run/a_0.bin", "run_summary.json"]
-    assert (place.out / "run" / "a_0.bin").read_bytes() == before
-
-
-def test_an_engine_with_free_pixels(infer, place):
-    place.mixer_onnx(place.engine, 4)
-    model = onnx.load(place.engine)
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    onnx.save(model, place.engine)
-    place.add("a.bin")
-    assert "takes 'input' 4x3x?x4; one image input with only the batch free was expected" in refusal(infer, place)
-
-
-def test_an_engine_with_two_inputs(infer, place):
-    model = onnx.load(place.engine)
-    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [4]))
-    onnx.save(model, place.engine)
-    place.add("a.bin")
-    assert "takes 'input' 4x3x4x4, 'mask' 4; one image input" in refusal(infer, place)
-
-
-def test_a_sidecar_that_is_none(infer, place):
-    place.add("a.bin")
-    (place.root / "bs4.json").write_text("[1, 2]")
-    assert refusal(infer, place).startswith(f"{place.root / 'bs4.json'}: is not the sidecar of an engine")
-    (place.root / "bs4.json").write_text('{"backend": "tensorflow"}')
-    assert "backend 'tensorflow' is not known; choose one of" in refusal(infer, place)
-
-
-def test_a_suffix_that_means_nothing(infer, place):
-    place.add("a.bin")
-    place.engine.rename(place.root / "bs4.engine")
-    message = refusal(infer, place, engine=place.root / "bs4.engine")
-    assert message.startswith(f"{place.root / 'bs4.engine'}: no sidecar bs4.json, and its suffix names no backend")
-
-
 # as a command
 
 
-def test_command(command, place):
+def test_the_command_writes_results_and_a_summary(command, place):
     place.add("a.bin", "b.bin")
     finished = command("infer", *place.flags("--outfmt", "NPY"))
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "[INFO] throughput" in finished.stdout
-    close(place.load("a_0.npy"), expected(place, "a.bin", "b.bin", "a.bin", "a.bin")[:1])
+    close(place.load("a_0.npy"), place.expected("a.bin", "b.bin", "a.bin", "a.bin")[:1])
     assert place.summary()["args"][0].endswith("infer.py")
 
 

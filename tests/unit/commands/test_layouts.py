@@ -16,6 +16,7 @@ from smlp.core.cli import UserError
 from smlp.core.tensor import TensorInfo
 from smlp.data import arrays, bins, dataset, pixels
 from smlp.data.transform import Transform
+from smlp.results import outputs as results_outputs
 
 SMALL = Transform(16, "bicubic", (12, 12), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center")
 FLOATS = TensorInfo("input", np.dtype(np.float32), (4, 3, 12, 12))
@@ -285,7 +286,7 @@ def test_outputs_of_a_packed_shard_are_those_of_its_images_in_one_file(
 
 def test_figures_and_predictions_are_the_same(load_command, engine, made, tmp_path, monkeypatch):
     evaluate = load_command("evaluate")
-    monkeypatch.setattr(evaluate, "_BLOCK_ROWS", 2)
+    monkeypatch.setattr(results_outputs, "_BLOCK_ROWS", 2)
     found = []
     for way in WAYS:
         folder = outputs(load_command, engine, made[way][0], tmp_path / " ".join(way))
@@ -297,14 +298,13 @@ def test_figures_and_predictions_are_the_same(load_command, engine, made, tmp_pa
     assert found[0][0] == 9 and len(set(found)) == 1
 
 
-def test_a_value_that_is_not_finite_is_named_by_its_row_in_the_whole_array(load_command, tmp_path, monkeypatch):
-    evaluate = load_command("evaluate")
-    monkeypatch.setattr(evaluate, "_BLOCK_ROWS", 2)
+def test_a_value_that_is_not_finite_is_named_by_its_row_in_the_whole_array(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_outputs, "_BLOCK_ROWS", 2)
     scores = np.zeros((7, 3), np.float32)
     scores[5, 1] = np.nan
     np.save(tmp_path / "a_0.npy", scores)
     with pytest.raises(UserError, match="a_0.npy: row 5 is not finite"):
-        list(evaluate.read_logits(tmp_path / "a_0.npy", 7, 3))
+        list(results_outputs.read_logits(tmp_path / "a_0.npy", 7, 3))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)

@@ -1,6 +1,5 @@
 """preprocess.py: the bins, the manifest and the sidecar, and what happens when something goes wrong."""
 
-import io
 import json
 import os
 import signal
@@ -9,10 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import preprocess
 import pytest
-from PIL import Image
 
 from smlp.core import cli, files
 from smlp.data import dataset
@@ -22,15 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 IMAGE_BYTES = 4 * 3 * 224 * 224
 
 
-def jpeg(seed, width=64, height=48):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG")
-    return stream.getvalue()
-
-
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, jpeg):
     """Seven images in two classes."""
     root = tmp_path / "a data set"
     for index in range(7):
@@ -138,14 +128,18 @@ def test_the_flat_layout_and_another_models_preprocessing(data, tmp_path):
     assert (tmp_path / "bins" / rows[4].bin).read_bytes() == other((data / rows[4].image).read_bytes()).tobytes()
 
 
-BAD = {"empty": b"", "truncated": jpeg(1)[:-200], "text": b"<html>404 not found</html>"}
+BAD = {
+    "empty": lambda jpeg: b"",
+    "truncated": lambda jpeg: jpeg(1)[:-200],
+    "text": lambda jpeg: b"<html>404 not found</html>",
+}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_image_stops_with_its_name_and_leaves_nothing(data, tmp_path, capfd, kind, workers):
+def test_a_bad_image_stops_with_its_name_and_leaves_nothing(data, tmp_path, jpeg, capfd, kind, workers):
     for name in ("cats/1.JPEG", "dogs, etc/5.JPEG"):
-        (data / "val" / name).write_bytes(BAD[kind])
+        (data / "val" / name).write_bytes(BAD[kind](jpeg))
     results = tmp_path / "results"
     results.mkdir()
     assert run(data, results / "bins", "--workers", workers) == 1
@@ -157,9 +151,9 @@ def test_a_bad_image_stops_with_its_name_and_leaves_nothing(data, tmp_path, capf
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_bad_images_can_be_left_out_and_are_listed(data, tmp_path, batch_size, workers):
+def test_bad_images_can_be_left_out_and_are_listed(data, tmp_path, jpeg, batch_size, workers):
     good = dataset.list_images(data)
-    (data / "val" / "cats" / "1.JPEG").write_bytes(BAD["truncated"])
+    (data / "val" / "cats" / "1.JPEG").write_bytes(BAD["truncated"](jpeg))
     (data / "val" / "dogs, etc" / "6.JPEG").write_bytes(b"")
     bins = tmp_path / "bins"
     assert run(data, bins, "--on_bad_image", "skip", "--batch_size", batch_size, "--workers", workers) == 0
@@ -339,7 +333,7 @@ def test_after_kill_9_the_workers_go_and_the_next_run_clears_up(many, tmp_path):
     assert sorted(path.name for path in results.iterdir()) == ["bins", "bins.json"]
 
 
-def test_a_log_gets_a_line_for_every_tenth(data, tmp_path, capfd):
+def test_a_log_gets_a_line_for_every_tenth(data, tmp_path, jpeg, capfd):
     for index in range(93):
         (data / "val" / "cats" / f"more-{index}.JPEG").write_bytes(jpeg(0, 8, 8))
     assert run(data, tmp_path / "bins") == 0

@@ -1,5 +1,7 @@
 """Files appear whole or not at all, whatever happens to their writer."""
 
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -9,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +112,61 @@ def test_nothing_of_a_failed_folder_remains(tmp_path):
         (partial / "1.txt").write_text("half")
         raise RuntimeError
     assert tree(tmp_path) == {"results": None, "results/1.txt": b"old"}
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What happens to a folder, in order: "syncfs", the names that are flushed one by one, and "rename"."""
+    happened = []
+    fsync, rename, load = os.fsync, os.rename, ctypes.CDLL
+
+    class Library:
+        def __init__(self, *arguments, **options):
+            self.syncfs = lambda descriptor: happened.append("syncfs") or load(*arguments, **options).syncfs(descriptor)
+
+    def name(descriptor):
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (happened.append(name(descriptor)), fsync(descriptor)))
+    monkeypatch.setattr(os, "rename", lambda *paths: (happened.append("rename"), rename(*paths)))
+    return happened
+
+
+def fill(folder):
+    with files.whole_folder(folder, OWN) as partial:
+        (partial / "deeper").mkdir()
+        for name in ("1.txt", "2.txt", "deeper/3.txt"):
+            (partial / name).write_text(name)
+
+
+def test_a_folder_is_flushed_once_before_its_name_and_the_name_afterwards(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(files, "_syncfs_reports_errors", lambda: True)
+    fill(tmp_path / "results")
+    assert disk == ["syncfs", "rename", tmp_path.name]
+
+
+@pytest.mark.parametrize("lacks", ["the call", "its errors"])
+def test_without_syncfs_each_file_is_flushed_before_the_folder_gets_its_name(tmp_path, disk, monkeypatch, lacks):
+    if lacks == "the call":
+        monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: object())
+    else:
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release="4.19.90-2102.2.0"))
+    fill(tmp_path / "results")
+    assert sorted(disk[:-2]) == ["1.txt", "2.txt", "3.txt", "deeper", "results"]
+    assert disk[-2:] == ["rename", tmp_path.name]
+
+
+def test_a_disk_that_refuses_data_gives_no_folder(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(files, "_syncfs_reports_errors", lambda: True)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: SimpleNamespace(syncfs=refuse))
+    with pytest.raises(OSError, match="results"):
+        fill(tmp_path / "results")
+    assert tree(tmp_path) == {}
 
 
 class Interrupt:

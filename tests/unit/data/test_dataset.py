@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smlp.core import cli, files
-from smlp.data import dataset
+from smlp.data import dataset, manifest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
@@ -47,7 +47,7 @@ def flat(tmp_path):
 
 
 def test_class_folders_are_listed_as_torchvision_lists_them(folders):
-    importlib.import_module("smlp.models")  # makes torchvision importable beside every build of torch
+    importlib.import_module("smlp.models.architectures")  # makes torchvision importable beside every build of torch
     from torchvision.datasets import ImageFolder
 
     theirs = ImageFolder(str(folders / "val"))
@@ -287,6 +287,33 @@ def test_a_manifest_may_have_more_columns_in_another_order_and_several_images_a_
         writer.writerow(["note", "sha256", "label", "class", "image", "bin", "index"])
         writer.writerows(["", *reversed(row)] for row in rows)
     assert dataset.read_manifest(path) == rows
+
+
+def test_a_manifest_by_hand_needs_four_columns(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("label,image,bin,index\n7,x.png,a.bin,0\n")
+    assert dataset.read_manifest(path) == [dataset.Row(0, "a.bin", "x.png", "", 7, "")]
+    with pytest.raises(cli.UserError, match="manifest.csv: has no sha256 of x.png"):
+        dataset.checksums([path])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    dataset.write_manifest(tmp_path / "manifest.csv", rows_of(3))
+    marked = tmp_path / "marked.csv"
+    marked.write_bytes(b"\xef\xbb\xbf" + (tmp_path / "manifest.csv").read_bytes())
+    assert dataset.read_manifest(marked) == rows_of(3)
+
+
+def test_images_are_counted_for_each_bin(tmp_path):
+    path = tmp_path / "manifest.csv"
+    dataset.write_manifest(path, rows_of(5, per_bin=2))
+    assert manifest.images_per_bin(path) == {"batch-00000.bin": 2, "batch-00001.bin": 2, "batch-00002.bin": 1}
+    for other in ("", "name,url\na,b\n", "index,bin,image,class,label,sha256\n", "\0"):
+        path.write_text(other)
+        assert manifest.images_per_bin(path) == {}
+    path.write_text("index,bin,image,label\n0,a.bin,x.png,cat\n")
+    with pytest.raises(cli.UserError, match="manifest.csv, line 2: label 'cat'"):
+        manifest.images_per_bin(path)
 
 
 @pytest.mark.parametrize(

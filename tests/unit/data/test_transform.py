@@ -36,7 +36,7 @@ SIZES += [(640, 256), (256, 641), (1200, 901), (290, 645)]  # Pillow 13 resizes 
 
 @pytest.fixture(scope="module")
 def pil_loader():
-    importlib.import_module("smlp.models")  # makes torchvision importable beside every build of torch
+    importlib.import_module("smlp.models.architectures")  # makes torchvision importable beside every build of torch
     from torchvision.datasets.folder import pil_loader
 
     return pil_loader
@@ -248,7 +248,7 @@ def test_our_models_state_the_same_settings_in_timm():
     import timm
     from timm.data import resolve_data_config
 
-    importlib.import_module("smlp.models")
+    importlib.import_module("smlp.models.architectures")
     for model_name in ("smlpnet_tiny", "smlpnet_small", "smlpnet_base"):
         config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(model_name).to_dict())
         assert (

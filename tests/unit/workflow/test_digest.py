@@ -169,6 +169,7 @@ CALIBRATING = {
             everything_of("infer", "measure"),
             {"export", "preprocess", *everything_of("compile")},
         ),
+        ("smlp/data/manifest.py", {"preprocess", *everything_of("infer", "measure")}, {"export", "tabulate"}),
         ("smlp/data/dataset.py", {"preprocess"}, {"export", *everything_of(*PER_BACKEND)} - CALIBRATING),
         ("smlp/workflow/settings.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
         ("smlp/workflow/digest.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),

@@ -1,8 +1,6 @@
 """The settings of a sweep: completed with defaults, and wrong ones refused with the key, the reason and the remedy."""
 
 import copy
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -162,6 +160,13 @@ def test_there_are_ready_made_settings():
         ("accuracy", {"margin": 1}, "accuracy: unknown key 'margin'", "'margin_points'"),
         ("decision", {"latency_max": 1}, "decision: unknown key 'latency_max'", "'latency_ms_max'"),
         ("measure", {"min_run": 1}, "measure: unknown key 'min_run'", "'min_runs'"),
+        (
+            "backends",
+            {"tensorrt": {"workspace": 1}},
+            "backends.tensorrt: unknown key 'workspace'",
+            "'workspace_mib'",
+        ),
+        ("backends", {"openvino": {"device": "cpu"}}, "backends.openvino: unknown key 'device'", "'set_env'"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(path, value, unknown, near):
@@ -293,35 +298,3 @@ def test_the_first_of_several_errors_is_told():
     config = changed("batch_sizes", [0])
     config["accuracy"] = {"margin": 1}
     assert refusal(config).startswith("accuracy: unknown key 'margin'")
-
-
-def leaves(schema, where=""):
-    """(path, schema) of every setting: every entry of a `properties`."""
-    for part in (schema, schema.get("items"), schema.get("additionalProperties")):
-        for key, inner in (part or {}).get("properties", {}).items() if isinstance(part, dict) else ():
-            yield f"{where}.{key}", inner
-            yield from leaves(inner, f"{where}.{key}")
-    for inner in schema.get("oneOf", ()):
-        yield from leaves(inner, where)
-
-
-def test_every_setting_has_a_description():
-    schema = yaml.safe_load(settings.SCHEMA.read_text(encoding="utf-8"))
-    found = [*leaves(schema), *leaves(schema["$defs"]["source"], "source")]
-    model = leaves(schema["properties"]["models"]["additionalProperties"], ".models")
-    names = {path for path, _ in (*found, *model)}
-    assert {".batch_sizes", ".dataset.demo.seed", ".targets.backend", "source.md5", ".models.transform"} <= names
-    assert [path for path, inner in found if len(inner.get("description", "")) < 8] == []
-
-
-def test_every_default_is_itself_valid():
-    schema = yaml.safe_load(settings.SCHEMA.read_text(encoding="utf-8"))
-    for path, inner in leaves(schema):
-        if "default" in inner:
-            assert not list(settings._Validator(inner).iter_errors(inner["default"])), path
-
-
-def test_jobs_find_this_interpreter(monkeypatch):
-    monkeypatch.setenv("PATH", "/usr/bin")
-    settings.use_this_interpreter()
-    assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]

@@ -30,6 +30,8 @@ BACKEND = Backend(
             "Python that has aclruntime (and runs infer and measure with it); its folder is also where atc finds its "
             "python3, which needs numpy<2. The Python that runs Snakemake unless given",
         ),
+        Option("aipp_config", "AIPP file (atc --insert_op_conf); the engine then takes uint8 NHWC images", kind="file"),
+        Option("fusion_switch_file", "atc --fusion_switch_file", kind="file"),
         Option(
             "op_precision_ini",
             'implementation modes of operators, for precision "high"',
@@ -37,8 +39,6 @@ BACKEND = Backend(
             default="resources/op_precision.ini",
             precisions=("high",),
         ),
-        Option("aipp_config", "AIPP file (atc --insert_op_conf); the engine then takes uint8 NHWC images", kind="file"),
-        Option("fusion_switch_file", "atc --fusion_switch_file", kind="file"),
     ),
     passes_on=Option("atc_options", "further options of atc by their names without dashes"),
     compile=atc.compile_engine,

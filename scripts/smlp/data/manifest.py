@@ -1,0 +1,130 @@
+"""The manifest of a shard: which image lies in which bin, with which label. The only reader and writer of it.
+
+Apart from dataset.py, because engines' commands need no more than this: their results do not depend on how images are
+listed. Standard library only: the commands that run on the target import this under Python 3.9.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TextIO
+
+from ..core.cli import UserError
+
+MANIFEST = "manifest.csv"
+MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
+# A manifest that a user writes may lack these: their values are then "".
+_OPTIONAL = ("class", "sha256")
+
+
+class Row(NamedTuple):
+    """One image of a manifest. Several rows name the same bin where it holds a batch or a shard, in its order."""
+
+    index: int
+    bin: str
+    image: str
+    class_name: str
+    label: int
+    sha256: str
+
+
+def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Write the manifest as CSV. Names that are not UTF-8 keep their bytes."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        plain = csv.writer(stream, lineterminator="\n")
+        # a carriage return ends a line for readers, but Python before 3.13 does not quote it on its own account
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(MANIFEST_COLUMNS)
+        for row in rows:
+            (quoted if "\r" in row.image else plain).writerow(row)
+
+
+def read_manifest(path: str | os.PathLike) -> list[Row]:
+    """The rows of a manifest in their order, checked. This is the only reader of manifests.
+
+    The columns may come in any order, among others, and behind a byte-order mark. A manifest of another tool may lack
+    `class` and `sha256`, which are then "". Names that are not UTF-8 keep their bytes (surrogateescape).
+    Raises UserError that names the file and line for a missing column, an invalid value, an index that occurs twice,
+    or a bin whose rows are not consecutive (nothing tells where its images are).
+    """
+    rows = list(_checked(path))
+    if not rows:
+        raise UserError(f"{path}: lists no images; preprocess again")
+    return rows
+
+
+def images_per_bin(path: str | os.PathLike) -> collections.Counter[str]:
+    """How many images each bin holds, by the manifest. Raises UserError as `read_manifest` does.
+
+    Nothing is counted in a file without the columns of a manifest: other tools also call theirs manifest.csv.
+    """
+    header: Sequence[str] = ()
+    with _open(path) as stream, contextlib.suppress(csv.Error):
+        header = next(csv.reader(stream), ())
+    return collections.Counter() if _lacking(header) else collections.Counter(row.bin for row in _checked(path))
+
+
+def _open(path: str | os.PathLike) -> TextIO:
+    try:
+        return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; a manifest of scripts/preprocess.py was expected there") from None
+
+
+def _lacking(header: Sequence[str]) -> list[str]:
+    """Columns that a manifest must have and `header` has not; then also the optional ones that are missing."""
+    missing = [column for column in MANIFEST_COLUMNS if column not in header]
+    return missing if set(missing) - set(_OPTIONAL) else []
+
+
+def _checked(path: str | os.PathLike) -> Iterator[Row]:
+    indexes: set[int] = set()
+    bins: set[str] = set()
+    previous = None
+    with _open(path) as stream:
+        try:
+            reader = csv.DictReader(stream, strict=True)
+            if lacking := _lacking(reader.fieldnames or ()):
+                raise UserError(
+                    f"{path}: has no column {', '.join(lacking)}; a manifest of scripts/preprocess.py was expected "
+                    f"(columns {','.join(MANIFEST_COLUMNS)})"
+                )
+            for record in reader:
+                where = f"{path}, line {reader.line_num}"
+                row = _row(record, where)
+                if row.index in indexes:
+                    raise UserError(f"{where}: index {row.index} occurs a second time; preprocess again")
+                if row.bin != previous and row.bin in bins:
+                    raise UserError(f"{where}: bin {row.bin} occurs again after other bins; preprocess again")
+                indexes.add(row.index)
+                bins.add(row.bin)
+                previous = row.bin
+                yield row
+        except csv.Error as error:
+            raise UserError(f"{path}: is not a manifest in CSV ({error}); preprocess again") from None
+
+
+def _row(record: dict, where: str) -> Row:
+    """A Row from a CSV record, its numbers parsed and its bin kept inside the manifest's folder."""
+    if None in record or None in record.values():
+        raise UserError(f"{where}: has not as many values as the header has columns; preprocess again")
+    numbers = {column: whole_number(record[column]) for column in ("index", "label")}
+    for column, number in numbers.items():
+        if number is None:
+            raise UserError(
+                f"{where}: {column} {record[column]!r} is not a whole number of at least 0; preprocess again"
+            )
+    parts = record["bin"].split("/")
+    if not parts[0] or ".." in parts:  # empty, absolute, or leading out
+        raise UserError(f"{where}: bin {record['bin']!r} is not a path inside the manifest's folder; preprocess again")
+    class_name, sha256 = (record.get(column, "") for column in _OPTIONAL)
+    return Row(numbers["index"], record["bin"], record["image"], class_name, numbers["label"], sha256)
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number of at least 0 written in plain digits, else None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
