@@ -21,12 +21,13 @@ import importlib.util
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 
 from smlp.core import cli, files, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
 PROOF_BATCHES = (1, 3)
@@ -81,7 +82,7 @@ def export(
     images: np.ndarray,
     tolerance: float,
     fused: bool = False,
-) -> dict[str, Any]:
+) -> Facts:
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
 
     fused: write its inference form; the proof is against the model as it was trained either way. Returns the facts
@@ -134,7 +135,7 @@ def export(
 
 
 @lock.hold("cpu", exclusive=False)
-def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -> dict[str, Any]:
+def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -> Facts:
     """Check a ready-made ONNX file, give its input and output our names, write it to `onnx_path`.
 
     The proof compares every image by itself with the same image inside a larger batch: a graph whose batch
@@ -151,14 +152,14 @@ def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -
             f"{source}: its input has shape {have} (None = free) but {want} was expected; "
             "export it with a dynamic batch dimension and this model's image size"
         )
-    logits = run_onnx(source, images[:1])
+    logits = onnx_graph.run(source, images[:1])
     if logits.ndim != 2:
         raise UserError(f"{source}: its output has shape {logits.shape} for one image; (1, classes) was expected")
     onnx_graph.rename_ends(model, logits.shape[1])
     onnx.save(model, onnx_path)
 
     def one_by_one(batch: np.ndarray) -> np.ndarray:
-        return np.concatenate([run_onnx(onnx_path, batch[i : i + 1]) for i in range(len(batch))])
+        return np.concatenate([onnx_graph.run(onnx_path, batch[i : i + 1]) for i in range(len(batch))])
 
     return {
         **onnx_graph.facts(model),
@@ -169,11 +170,13 @@ def adopt(source: Path, onnx_path: Path, images: np.ndarray, tolerance: float) -
 
 def prove(
     onnx_path: Path, reference: Callable[[np.ndarray], np.ndarray], name: str, images: np.ndarray, tolerance: float
-) -> dict[str, Any]:
+) -> Facts:
     """Compare the ONNX file in ONNX Runtime with `reference` at every proof batch; raise UserError if they differ."""
+    from smlp.models import onnx_graph
+
     differences = {}
     for size in PROOF_BATCHES:
-        expected, actual = reference(images[:size]), run_onnx(onnx_path, images[:size])
+        expected, actual = reference(images[:size]), onnx_graph.run(onnx_path, images[:size])
         if actual.shape != expected.shape:
             raise UserError(f"the ONNX output at batch {size} has shape {actual.shape}, {name} gives {expected.shape}")
         if not np.isfinite(actual).all() or not np.isfinite(expected).all():
@@ -187,21 +190,6 @@ def prove(
             )
         differences[f"batch_{size}"] = difference
     return {"largest_difference": differences, "tolerance": tolerance, "compared_with": name}
-
-
-def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
-    """Logits of `images` by ONNX Runtime on the CPU, nothing optimised away that the file states."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return session.run(None, {session.get_inputs()[0].name: images})[0]
-    except Exception as error:  # the runtime's own exceptions share no narrower base
-        raise UserError(
-            f"{path}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
-        ) from None
 
 
 def photographs(model_name: str) -> np.ndarray:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx.compose
+import onnx.parser
 
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from ..core.tensor import TensorInfo
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 INPUT, OUTPUT = "input", "output"
 OPSETS = range(9, 19)
@@ -83,39 +89,33 @@ def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequenc
     size, channels, height, width = shape(image)
     if takes_uint8(model) or channels != 3:
         raise UserError(f"the ONNX file's input {image.name!r} is no float32 image of three channels")
-    edited = onnx.ModelProto()
-    edited.CopyFrom(model)
-    inner = "normalised/pixels"
-    _rename(edited.graph, {image.name: inner})
-    own = inputs(edited)[0]
-    axis = own.type.tensor_type.shape.dim[0]
-    free = axis.dim_param or "batch"
-    own.CopyFrom(
-        onnx.helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, [size or free, height, width, 3])
+    model = _copy(model)
+    model.ir_version = max(model.ir_version, 4)  # older ones want every constant among the inputs
+    front = onnx.parser.parse_model(f"""
+        <ir_version: {model.ir_version}, opset_import: ["": {opset(model)}]>
+        normalise (uint8[batch, {height}, {width}, 3] bytes) => (float[batch, 3, {height}, {width}] pixels)
+        <float range = {{255.0}}, float[1, 3, 1, 1] mean = {_numbers(mean)}, float[1, 3, 1, 1] std = {_numbers(std)}>
+        {{
+            planes = Transpose <perm = [0, 3, 1, 2]> (bytes)
+            values = Cast <to = {onnx.TensorProto.FLOAT}> (planes)
+            unit = Div (values, range)
+            centred = Sub (unit, mean)
+            pixels = Div (centred, std)
+        }}
+    """)  # the transpose first, while it moves a quarter of the bytes
+    merged = onnx.compose.merge_models(
+        front, model, [("pixels", image.name)], name=model.graph.name, prefix1="normalised/"
     )
-    constants = {"range": np.array(255), "mean": np.reshape(mean, (1, 3, 1, 1)), "std": np.reshape(std, (1, 3, 1, 1))}
-    edited.graph.initializer.extend(
-        onnx.numpy_helper.from_array(value.astype(np.float32), f"normalised/{name}")
-        for name, value in constants.items()
-    )
-    steps = [
-        ("Transpose", [], {"perm": [0, 3, 1, 2]}),  # first, while it moves a quarter of the bytes
-        ("Cast", [], {"to": onnx.TensorProto.FLOAT}),
-        ("Div", ["normalised/range"], {}),
-        ("Sub", ["normalised/mean"], {}),
-        ("Div", ["normalised/std"], {}),
-    ]
-    nodes, current = [], image.name
-    for number, (kind, constant, attributes) in enumerate(steps, 1):
-        result = inner if number == len(steps) else f"normalised/{number}"
-        nodes.append(
-            onnx.helper.make_node(kind, [current, *constant], [result], f"normalised/{kind}_{number}", **attributes)
-        )
-        current = result
-    nodes.extend(edited.graph.node)
-    del edited.graph.node[:]
-    edited.graph.node.extend(nodes)
-    return edited
+    _rename(merged.graph, {"normalised/bytes": image.name})
+    own_axis = image.type.tensor_type.shape.dim[0]
+    if size or own_axis.dim_param:
+        merged.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(own_axis)
+    return merged
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """float32 values in ONNX's text format, each exactly."""
+    return "{" + ", ".join(repr(float(np.float32(value))) for value in values) + "}"
 
 
 def batch(model: onnx.ModelProto) -> int | None:
@@ -153,6 +153,12 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
 def require_batch(model: onnx.ModelProto, batch_size: int) -> None:
     """Raise UserError where the graph has a fixed batch of another size."""
     if batch(model) not in (None, batch_size):
@@ -165,8 +171,7 @@ def with_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
     Raises UserError where the graph has a fixed batch of another size.
     """
     require_batch(model, batch_size)
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
+    fixed = _copy(model)
     del fixed.graph.value_info[:]
     for value in (inputs(fixed)[0], fixed.graph.output[0]):
         for axis in value.type.tensor_type.shape.dim[:1]:
@@ -174,7 +179,7 @@ def with_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
 
 
-def facts(model: onnx.ModelProto) -> dict[str, Any]:
+def facts(model: onnx.ModelProto) -> Facts:
     """What the sidecar of an ONNX file says about its graph; `macs` for one image."""
     image = inputs(model)[0]
     return {
@@ -191,19 +196,13 @@ def macs(model: onnx.ModelProto) -> int:
 
     The shapes are those of a real run: shape inference gives up on what transformers do with shapes.
     """
-    import onnxruntime
-
     counted = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
     names = sorted({name for node in counted for name in (node.output[0], *node.input[:2])})
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = _copy(model)
     for name in names:
         probe.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}:shape"]))
         probe.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}:shape", onnx.TensorProto.INT64, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # sooner done
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = _session(probe.SerializeToString(), optimised=False)  # sooner done
     image = inputs(model)[0]
     images = np.zeros((batch(model) or 1, *shape(image)[1:]), np.float32)
     shapes = dict(zip(names, session.run([f"{name}:shape" for name in names], {image.name: images}))) if names else {}
@@ -215,3 +214,28 @@ def macs(model: onnx.ModelProto) -> int:
         summed = np.prod(right[1:]) if node.op_type == "Conv" else left[0 if transposed else -1]
         total += int(np.prod(shapes[node.output[0]])) * int(summed)
     return total // len(images)
+
+
+def run(path: Path, images: np.ndarray, optimised: bool = True) -> np.ndarray:
+    """The first output of an ONNX file for `images`, an array of its input's dtype, by ONNX Runtime on the CPU.
+
+    optimised: let ONNX Runtime rewrite the graph; otherwise it computes what the file states, node by node.
+    Raises UserError if it cannot run the file.
+    """
+    try:
+        session = _session(str(path), optimised)
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+    except Exception as error:  # the runtime's own exceptions share no narrower base
+        raise UserError(
+            f"{path}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
+        ) from None
+
+
+def _session(model: str | bytes, optimised: bool) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -53,7 +53,7 @@ def test_golden_logits_through_onnx(variant, export, golden, golden_weights, tmp
     weights = golden_weights(golden.state_dicts[variant]["state_dict"])
     target = tmp_path / f"{variant}.onnx"
     assert export.main(flags(saved(tmp_path / "x.pth", weights), target, model_name=variant)) == 0
-    logits = export.run_onnx(target, golden.images(2, "golden").astype(np.float32))
+    logits = onnx_graph.run(target, golden.images(2, "golden").astype(np.float32))
     expected = golden.logits[variant]
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
@@ -106,7 +106,7 @@ def test_opsets(opset, export, tiny, tmp_path):
     assert export.main(flags(tiny.pth, target, "--opset_version", opset)) == 0
     assert onnx_graph.opset(onnx.load(target)) == opset
     images = export.photographs("test_resnet")
-    np.testing.assert_allclose(export.run_onnx(target, images), export.run_onnx(tiny.onnx, images), atol=1e-4)
+    np.testing.assert_allclose(onnx_graph.run(target, images), export.run_onnx(tiny.onnx, images), atol=1e-4)
     assert contents(tmp_path) == ["a b.json", "a b.onnx"]
 
 
@@ -239,7 +239,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     model = onnx.load(target)
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
     images = export.photographs("test_resnet")
-    np.testing.assert_array_equal(export.run_onnx(target, images), export.run_onnx(tiny.onnx, images))
+    np.testing.assert_array_equal(onnx_graph.run(target, images), export.run_onnx(tiny.onnx, images))
     sidecar = json.loads(target.with_suffix(".json").read_text())
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
     assert sidecar["compared_with"] == "itself at batch 1"

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from smlp.core.cli import UserError
+from smlp.data import pixels
 from smlp.models import onnx_graph
 
 
@@ -304,3 +305,56 @@ def test_a_truncated_file(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"none\.onnx: no such ONNX file; export it"):
         onnx_graph.load(tmp_path / "none.onnx")
+
+
+def test_a_file_that_onnx_runtime_cannot_run_is_named(tmp_path, mixer_onnx):
+    path = tmp_path / "fixed.onnx"
+    mixer_onnx(path, batch=4)
+    with pytest.raises(UserError, match=r"(?s)fixed\.onnx: ONNX Runtime cannot run it at batch 3 .*; export it again"):
+        onnx_graph.run(path, np.zeros((3, 3, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize("ir_version", [3, 6])
+def test_bytes_are_normalised_in_front_of_every_kind_of_graph(tmp_path, ir_version):
+    """Old graphs list their weights among the inputs; a branch of an If reads the image from around it."""
+    weights = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
+    result = helper.make_tensor_value_info("result", TensorProto.FLOAT, None)
+    branches = {
+        name: helper.make_graph([helper.make_node(kind, ["pixels"], ["result"])], name, [], [result])
+        for name, kind in (("then_branch", "Neg"), ("else_branch", "Relu"))
+    }
+    constants = [numpy_helper.from_array(weights, "W"), numpy_helper.from_array(np.array(True), "condition")]
+    ends = [
+        helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["images / call", 3, 4, 4]),
+        helper.make_tensor_value_info("output", TensorProto.FLOAT, ["images / call", 5]),
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("If", ["condition"], ["chosen"], **branches),
+            helper.make_node("Flatten", ["chosen"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "W"], ["output"]),
+        ],
+        "odd",
+        [
+            ends[0],
+            helper.make_tensor_value_info("W", TensorProto.FLOAT, [48, 5]),
+            helper.make_tensor_value_info("condition", TensorProto.BOOL, []),
+        ],
+        [ends[1]],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=ir_version)
+    onnx.save(model, tmp_path / "floats.onnx")
+    mean, std = (1e-5, -0.25, 0.406), (0.229, 1e-3, 123456.789)
+    edited = onnx_graph.with_uint8_input(model, mean, std)
+    onnx.save(edited, tmp_path / "bytes.onnx")
+
+    (image,) = onnx_graph.inputs(onnx_graph.load(tmp_path / "bytes.onnx"))
+    axes = image.type.tensor_type.shape.dim
+    assert (image.name, axes[0].dim_param, onnx_graph.shape(image)) == ("pixels", "images / call", (None, 4, 4, 3))
+    images = np.random.default_rng(1).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    floats = pixels.normalise(images, mean, std)
+    np.testing.assert_array_equal(
+        onnx_graph.run(tmp_path / "bytes.onnx", images, optimised=False),
+        onnx_graph.run(tmp_path / "floats.onnx", floats, optimised=False),
+    )
