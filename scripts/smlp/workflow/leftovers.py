@@ -1,6 +1,6 @@
 """What a killed run left in a folder: locks, marks, half-written files, jobs that run on; and what takes the disk.
 
-Standard library only. Processes are looked up in /proc, so on Linux, and only those of this machine.
+Only processes of this machine are found.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 
 class Process(NamedTuple):
     """A living process. command: its words, blanks between them; slurm_job: number of the job that it belongs to."""
@@ -26,19 +28,14 @@ class Process(NamedTuple):
 
 
 def processes(folder: str | os.PathLike) -> dict[int, Process]:
-    """Living processes whose working directory is `folder`, by their ids."""
+    """Living processes whose working directory is `folder`, by their ids. Those of another user are not told."""
     wanted = os.path.realpath(folder)
     found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or is another user's
-            if os.readlink(process / "cwd") != wanted:
-                continue
-            command = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
-            parent = re.search(r"^PPid:\s+(\d+)", (process / "status").read_text(), re.MULTILINE)
-            job = re.search(rb"(?:^|\0)SLURM_JOB_ID=(\d+)", (process / "environ").read_bytes())
-            if parent and command:  # without: it has just ended
-                number = job[1].decode() if job else None
-                found[int(process.name)] = Process(int(process.name), int(parent[1]), command, number)
+    for process in psutil.process_iter(["cwd", "ppid", "cmdline", "environ"]):
+        known = process.info
+        if known["cwd"] == wanted and known["cmdline"]:  # without a command line: it has just ended
+            job = (known["environ"] or {}).get("SLURM_JOB_ID")
+            found[process.pid] = Process(process.pid, known["ppid"], " ".join(known["cmdline"]).strip(), job)
     return found
 
 

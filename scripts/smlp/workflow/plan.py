@@ -272,7 +272,7 @@ class Sweep:
     def require_images(self) -> None:
         """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
         if not self.is_demo:
-            self._images  # noqa: B018
+            _ = self._images
 
     def images_state(self, transform: str, shard: str) -> str:
         """Changes when the content of one of the shard's images does, and not when one is touched."""

@@ -152,8 +152,11 @@ def _check_target(settings: Settings, index: int, entry: Settings) -> None:
                 f"targets.{index}: backend {entry['backend']!r} has no precision {precision!r}; "
                 f"it has {', '.join(known)}"
             )
+    written = targets.expanded(entry)
+    if not written:
+        raise UserError(f"targets.{index}.options: a list is empty; give it a value, or remove it")
     if settings["targets"].count(entry) > 1:
-        raise UserError(f"targets.{index}: {Target.of(targets.expanded(entry)[0])} is listed twice")
+        raise UserError(f"targets.{index}: {Target.of(written[0])} is listed twice")
 
 
 def _written_out(settings: Settings) -> list[Settings]:

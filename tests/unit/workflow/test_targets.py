@@ -120,6 +120,10 @@ def test_the_same_name_may_be_given_to_several_backends():
             "targets.0.options: unknown key 'cuda_grap'; did you mean 'cuda_graph'? Known: cuda_graph",
         ),
         ([{**AOTI, "options": {"cuda_graph": 3}}], "targets.0.options.cuda_graph: 3 is not one of [True, False,"),
+        (
+            [{**AOTI, "options": {"cuda_graph": []}}],
+            "targets.0.options: a list is empty; give it a value, or remove it",
+        ),
         ([{**AOTI, "options": 3}], "targets.0.options: 3 is not of type 'object'"),
         ([{**ORT, "options": {"x": 1}}], "targets.0.options: unknown key 'x'; it has none, remove it"),
         # where an engine runs is not how it is made
