@@ -17,7 +17,7 @@ help:
 	@sed -n '1,3s/^# //p' Makefile
 	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean, make clean-<stage>; CORES=$(CORES) CONFIG=<file>"
 
-# Checks the environment against the lock, mends it where it is broken or half made, and is quick where it is right.
+# Checks the environment against the lock, and mends it if it is broken or half made. It is quick if nothing is wrong.
 setup:
 	@PYTHON="$(PYTHON)" envs/setup.sh
 

@@ -12,6 +12,14 @@ from conftest import PRODUCT, ROOT
 TOY = ROOT / "tests" / "data" / "toy_backend"
 ADDED = {"scripts/smlp/backends/toy.py", "envs/toy.yaml"}
 CHANGED = {"rules/compile.smk"}
+TARGETS = [
+    {"backend": "onnxruntime"},
+    {"backend": "toy"},
+    {"backend": "toy", "options": {"gain": 2}},
+    {"name": "loud", "backend": "toy", "options": {"gain": 3}},
+]
+# one engine made again, and what follows from it
+ONE_ENGINE = {"compile_toy": 1, "infer_shard": 1, "evaluate_engine": 1, "measure_engine": 1, "tabulate": 1}
 
 
 def tree(folder):
@@ -24,8 +32,7 @@ def tree(folder):
 @pytest.fixture(scope="module")
 def swept(make_project, small):
     """A sweep with the toy in a copy of the product, finished."""
-    targets = [{"backend": "onnxruntime"}, {"backend": "toy"}, {"backend": "toy", "options": {"gain": [2, 3]}}]
-    project = make_project({**small, "targets": targets, "backends": {"toy": {"devices": [1, 4]}}})
+    project = make_project({**small, "targets": TARGETS, "backends": {"toy": {"devices": [1, 4]}}})
     shutil.copy2(TOY / "toy.py", project.folder / "scripts/smlp/backends")
     shutil.copy2(TOY / "toy.yaml", project.folder / "envs")
     rules = project.folder / "rules/compile.smk"
@@ -46,22 +53,40 @@ def test_its_engines_are_rows_of_the_tables(swept):
         with open(swept.folder / "results/tables" / f"{name}.csv", newline="") as stream:
             rows = list(csv.DictReader(stream))
         assert [row["backend"] for row in rows] == ["onnxruntime", "toy", "toy", "toy"]
-        assert [row["variant"] for row in rows] == ["", "", "gain_2", "gain_3"]
+        assert [row["variant"] for row in rows] == ["", "", "gain_2", "loud"]
     assert {row["device"] for row in rows if row["backend"] == "toy"} == {"abacus:1"}
     assert swept.planned() == {}
 
 
 def test_its_option_reaches_its_engines_and_its_companion_is_an_output(swept):
     compiled = swept.folder / "results/compile/tiny/toy/fp32"
-    gains = {"": "1", "gain_2": "2", "gain_3": "3"}
+    gains = {"": "1", "gain_2": "2", "loud": "3"}
     assert {name: (compiled / name / "bs1.gain").read_text() for name in gains} == gains
-    sidecar = json.loads((compiled / "gain_3/bs1.json").read_text())
-    assert (sidecar["variant"], sidecar["options"]) == ("gain_3", {"gain": "3"})
+    sidecar = json.loads((compiled / "loud/bs1.json").read_text())
+    assert (sidecar["variant"], sidecar["options"]) == ("loud", {"gain": "3"})
     (compiled / "bs1.gain").rename(compiled / "kept")
     try:
         assert swept.planned("compile") == {"compile_toy": 1}
     finally:
         (compiled / "kept").rename(compiled / "bs1.gain")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"targets": [*TARGETS[:3], {**TARGETS[3], "options": {"gain": 4}}]},
+        {"backends": {"toy": {"devices": [1, 4], "gain": 4}}},  # the variants state their own
+        {"targets": [*TARGETS, {"backend": "toy", "options": {"gain": 4}}]},
+    ],
+    ids=["option of a variant", "setting of the backend", "another variant"],
+)
+def test_a_changed_option_reruns_what_it_touches(swept, change):
+    settings = swept.settings
+    try:
+        swept.configure({**settings, **change})
+        assert swept.planned() == ONE_ENGINE
+    finally:
+        swept.configure(settings)
 
 
 def test_its_device_is_counted_and_its_settings_are_checked(swept):

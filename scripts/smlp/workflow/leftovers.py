@@ -52,7 +52,7 @@ def runs(found: Mapping[int, Process]) -> list[Process]:
 def jobs(found: Mapping[int, Process]) -> dict[Process, str]:
     """The first process of every job of a sweep among the processes -> the name of its command, such as infer.
 
-    share.py, which runs another command, stands before that one.
+    The words of share.py come before those of the command that it runs.
     """
     return {
         process: re.findall(r"scripts/(\w+)\.py", process.command)[-1]

@@ -17,7 +17,7 @@ from . import schema
 Settings = dict[str, Any]
 
 _OVERRIDES = ("opset_version", "graph", "options")
-# Levels of paths that stand where a variant's name stands: results/measure/…/imported, <infer.import>/…/bs<batch>.
+# Names of folders beside those of variants: results/measure/…/imported, <infer.import>/…/bs<batch>.
 _TAKEN = re.compile(r"imported|bs\d+|shard-\d+")
 
 
