@@ -1,6 +1,6 @@
 """What a killed run left in a folder: locks, marks, half-written files, jobs that run on; and what takes the disk.
 
-Standard library only. Processes are looked up in /proc, so on Linux, and only those of this machine.
+Only processes of this machine are found.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 
 class Process(NamedTuple):
@@ -29,16 +31,13 @@ def processes(folder: str | os.PathLike) -> dict[int, Process]:
     """Living processes whose working directory is `folder`, by their ids."""
     wanted = os.path.realpath(folder)
     found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or is another user's
-            if os.readlink(process / "cwd") != wanted:
-                continue
-            command = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
-            parent = re.search(r"^PPid:\s+(\d+)", (process / "status").read_text(), re.MULTILINE)
-            job = re.search(rb"(?:^|\0)SLURM_JOB_ID=(\d+)", (process / "environ").read_bytes())
-            if parent and command:  # without: it has just ended
-                number = job[1].decode() if job else None
-                found[int(process.name)] = Process(int(process.name), int(parent[1]), command, number)
+    # what another user's process keeps to itself is None
+    for process in psutil.process_iter(["cwd", "cmdline", "ppid", "environ"]):
+        facts = process.info
+        command = " ".join(facts["cmdline"] or ()).encode(errors="replace").decode().strip()
+        if facts["cwd"] == wanted and command:  # without: it has just ended
+            job = (facts["environ"] or {}).get("SLURM_JOB_ID")
+            found[process.pid] = Process(process.pid, facts["ppid"], command, job)
     return found
 
 
