@@ -21,6 +21,7 @@ from typing import Any, Callable
 
 from smlp.core import cli, files, provenance
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DEMO = "demo"
@@ -52,7 +53,7 @@ def checkpoint(
     from smlp.core import download
     from smlp.models.checkpoint import load_model
 
-    facts: dict[str, Any] = {"model_name": model_name, "backend": "pytorch", "precision": "fp32"}
+    facts: Facts = {"model_name": model_name, "backend": "pytorch", "precision": "fp32"}
 
     def check(path: Path) -> None:
         try:
