@@ -200,21 +200,13 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
 
 def _fit_batch_norms(model: torch.nn.Module, batches: Iterator[torch.Tensor]) -> None:
     """Set the running statistics of all batch norms to the averages over `batches`."""
-    from torch.nn.modules.batchnorm import _BatchNorm
+    import torch
 
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's spelling of a plain average over batches
-        norm.train()
-    for batch in batches:
-        model(batch)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-        norm.eval()
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    norms = torch.nn.ModuleList(module for module in model.modules() if isinstance(module, kind)).eval()
+    # update_bn trains what it is given: the norms alone, so that nothing is dropped at random elsewhere
+    norms.forward = model.forward
+    torch.optim.swa_utils.update_bn(batches, norms)
 
 
 def _fit_head(

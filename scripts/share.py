@@ -12,6 +12,7 @@ The store is a folder, --store or SMLP_STORE; without one the command is just ru
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -21,10 +22,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from smlp.core import cli, files
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
 
 _ENTRY = "entry.json"
 # how a command works, not what it makes
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def describe(flags: Any, command: Sequence[str]) -> dict[str, Any] | None:
+def describe(flags: argparse.Namespace, command: Sequence[str]) -> Facts | None:
     """Everything that the result of `command` depends on; None where a backend cannot say what its engines fit."""
     from smlp import backends  # only here: without a store this command must cost next to nothing
 
@@ -103,7 +104,7 @@ def _digest_of(lines: Iterator[str]) -> str:
     return checksum.hexdigest()
 
 
-def store(entry: Path, about: dict[str, Any], outputs: Sequence[Path]) -> None:
+def store(entry: Path, about: Facts, outputs: Sequence[Path]) -> None:
     """Copy the outputs, and what was written beside a file under the same stem, into `entry`, whole or not at all.
 
     A store that cannot be written costs a line on stderr, not the result.
@@ -125,7 +126,7 @@ def store(entry: Path, about: dict[str, Any], outputs: Sequence[Path]) -> None:
         cli.say(f"{entry}: not stored ({error})")
 
 
-def restore(entry: Path, about: dict[str, Any], outputs: Sequence[Path]) -> bool:
+def restore(entry: Path, about: Facts, outputs: Sequence[Path]) -> bool:
     """Copy what `entry` holds to the outputs' places; False, and nothing is written, where it is absent or damaged."""
     if not entry.exists():
         return False
@@ -166,7 +167,7 @@ def _place(entry: Path, digests: dict[str, str], outputs: Sequence[Path]) -> Non
                 raise Damaged(f"{name} is not the file that was stored")
 
 
-def _parse(argv: Sequence[str]) -> Any:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--store", default=os.environ.get("SMLP_STORE"), help="the shared folder")
     parser.add_argument("--key", action="append", default=[], help="what else the result depends on, repeatable")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from . import pixels
 
 # Only decoders that read pixels and nothing else: Pillow's EPS plugin, for one, would start Ghostscript.
@@ -69,7 +69,7 @@ class Transform:
         """What `crop` returns, and how it is normalised."""
         return pixels.Pixels(*self.crop_px, self.mean, self.std)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Facts:
         """The settings, for a sidecar."""
         return dataclasses.asdict(self)
 

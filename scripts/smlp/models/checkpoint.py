@@ -12,12 +12,13 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.cli import UserError
+from ..core.provenance import Facts
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ _RESAVE = "in the training code, save it anew with torch.save(model.state_dict()
 
 def load_model(
     model_name: str, path: str | Path, num_classes: int | None = None, which: str | None = None
-) -> tuple[torch.nn.Module, dict[str, Any]]:
+) -> tuple[torch.nn.Module, Facts]:
     """The model with the checkpoint's weights, in evaluation mode, and what the checkpoint is.
 
     num_classes: read from the checkpoint's head where None. which: key of the weights in a training checkpoint.
@@ -72,7 +73,7 @@ def load_state_dict(path: str | Path, which: str | None = None) -> tuple[dict[st
     note = taken or "bare state dict"
     note += f", prefix {prefix} removed" if prefix else ""
     note += f"; {', '.join(left)} left aside" if left else ""
-    return state_dict, note
+    return dict(state_dict), note
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -184,13 +185,13 @@ def _find(loaded: Any, path: Path, which: str | None) -> tuple[Mapping[str, Any]
     return loaded, ".".join(taken), left
 
 
-def _without_prefixes(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def _without_prefixes(state_dict: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     """The state dict with the prefixes of wrappers removed that every key has, and what was removed."""
     removed = ""
     while prefix := next((p for p in _PREFIXES if all(str(key).startswith(p) for key in state_dict)), None):
         state_dict = {key[len(prefix) :]: value for key, value in state_dict.items()}
         removed += prefix
-    return dict(state_dict), removed
+    return state_dict, removed
 
 
 def _check_tensors(state_dict: Mapping[Any, Any], path: Path) -> None:
@@ -271,7 +272,7 @@ def load_into(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], pa
     model.load_state_dict(state_dict, strict=True)
 
 
-def _some(names: Any) -> str:
+def _some(names: Iterable[str]) -> str:
     """The first few of many names."""
     names = list(names)
     return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

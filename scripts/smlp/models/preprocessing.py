@@ -6,9 +6,9 @@ torch and timm are imported only to look up a model that is not one of ours.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from ..data.transform import FILTERS, Transform
 
 # The evaluation preprocessing of all three sMLPNets, here so that it needs no torch.
@@ -41,7 +41,7 @@ def resolve(model_name: str) -> Transform:
     return _from_data_config(model_name, resolve_data_config(pretrained_cfg=cfg.to_dict()))
 
 
-def _from_data_config(model_name: str, config: dict[str, Any]) -> Transform:
+def _from_data_config(model_name: str, config: Facts) -> Transform:
     """A Transform from what timm's resolve_data_config returns."""
     channels, height, width = config["input_size"]
     squash = config["crop_mode"] == "squash"

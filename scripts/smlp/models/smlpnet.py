@@ -12,7 +12,7 @@ import torch
 from einops.layers.torch import Reduce
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 _SPACH_RELEASE = "https://github.com/microsoft/SPACH/releases/download/v1.0/"
@@ -174,21 +174,21 @@ class _TokenMix(nn.Sequential):
         super().__init__(local, SparseMLP(dim, size_px), DropPath(drop_path))
 
 
-def _cfg(url: str) -> dict[str, Any]:
-    return {
-        "url": url,
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "fixed_input_size": True,
-        "pool_size": None,
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "to_patch_embedding.0.0",
-        "classifier": "mlp_head.0",
-        "license": "mit",
-    }
+def _cfg(url: str) -> PretrainedCfg:
+    return PretrainedCfg(
+        url=url,
+        num_classes=1000,
+        input_size=(3, 224, 224),
+        fixed_input_size=True,
+        pool_size=None,
+        crop_pct=0.875,
+        interpolation="bicubic",
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        first_conv="to_patch_embedding.0.0",
+        classifier="mlp_head.0",
+        license="mit",
+    )
 
 
 default_cfgs = generate_default_cfgs(

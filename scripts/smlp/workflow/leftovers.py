@@ -31,11 +31,13 @@ def processes(folder: str | os.PathLike) -> dict[int, Process]:
     """Living processes whose working directory is `folder`, by their ids. Those of another user are not told."""
     wanted = os.path.realpath(folder)
     found = {}
-    for process in psutil.process_iter(["cwd", "ppid", "cmdline", "environ"]):
+    # what another user's process keeps to itself is None
+    for process in psutil.process_iter(["cwd", "cmdline", "ppid", "environ"]):
         known = process.info
-        if known["cwd"] == wanted and known["cmdline"]:  # without a command line: it has just ended
+        command = " ".join(known["cmdline"] or ()).encode(errors="replace").decode().strip()
+        if known["cwd"] == wanted and command:  # without a command line: it has just ended
             job = (known["environ"] or {}).get("SLURM_JOB_ID")
-            found[process.pid] = Process(process.pid, known["ppid"], " ".join(known["cmdline"]).strip(), job)
+            found[process.pid] = Process(process.pid, known["ppid"], command, job)
     return found
 
 

@@ -181,6 +181,15 @@ def test_batch_norms_carry_the_statistics_of_the_images(few, tmp_path):
     assert all(norm.momentum == 0.1 and norm.running_var.min() > 0 for norm in norms)
 
 
+def test_nothing_is_dropped_at_random_while_batch_norms_are_fitted():
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm2d(2)).eval()
+    images = torch.arange(64, dtype=torch.float32).reshape(4, 2, 2, 4)
+    with torch.no_grad():
+        retrieve_demo._fit_batch_norms(model, iter(images.split(2)))
+    torch.testing.assert_close(model[1].running_mean, images.mean((0, 2, 3)))
+    assert not any(module.training for module in model.modules()) and model[1].momentum == 0.1
+
+
 def test_models_without_one_linear_head_are_refused(few, tmp_path):
     message = error_of(retrieve_demo.make_checkpoint, "deit_tiny_distilled_patch16_224", few, tmp_path / "x.pth", 0)
     assert message.startswith("deit_tiny_distilled_patch16_224: has no single linear head")
