@@ -10,7 +10,8 @@ import numpy as np
 from ..core import files
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from ..data import bins, dataset
+from ..data import bins
+from ..data.manifest import MANIFEST, read_manifest
 from .base import Facts, Options
 
 
@@ -33,8 +34,8 @@ def folder_option(options: Options, precision: str) -> Path | None:
 
 def facts(folder: Path) -> Facts:
     """What the sidecar of an engine says about its calibration: how many images, and the checksum of their manifest."""
-    manifest = folder / dataset.MANIFEST
-    return {"images": len(dataset.read_manifest(manifest)), "manifest_sha256": files.digest(manifest)}
+    manifest = folder / MANIFEST
+    return {"images": len(read_manifest(manifest)), "manifest_sha256": files.digest(manifest)}
 
 
 def images(folder: Path, info: TensorInfo) -> Iterator[np.ndarray]:
@@ -42,9 +43,9 @@ def images(folder: Path, info: TensorInfo) -> Iterator[np.ndarray]:
 
     Raises UserError for bins that are missing or not whole images.
     """
-    listed, read = len(dataset.read_manifest(folder / dataset.MANIFEST)), 0
+    listed, read = len(read_manifest(folder / MANIFEST)), 0
     for batch in bins.batches(bins.find(str(folder)), info, 1):
         read += 1
         yield batch.images
     if read != listed:
-        raise UserError(f"{folder}: holds {read} images and its {dataset.MANIFEST} lists {listed}; preprocess again")
+        raise UserError(f"{folder}: holds {read} images and its {MANIFEST} lists {listed}; preprocess again")

@@ -16,7 +16,8 @@ from ..core import files
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
-from ..data import arrays, dataset
+from ..data import arrays
+from ..data.manifest import Row, read_manifest
 
 # What else lies in a result folder: Snakemake's mark on folders, and ais_bench's summaries.
 _NO_RESULTS = (".snakemake_timestamp", "sumary.json")
@@ -32,7 +33,7 @@ class Bin(NamedTuple):
 
     manifest: Path
     name: str
-    rows: list[dataset.Row]
+    rows: list[Row]
 
 
 def find_failure(folders: Iterable[Path]) -> Facts | None:
@@ -55,7 +56,7 @@ def read_bins(manifests: Iterable[Path]) -> dict[str, Bin]:
     images: dict[str, Path] = {}
     indices: dict[int, Path] = {}
     for path in manifests:
-        for row in dataset.read_manifest(path):
+        for row in read_manifest(path):
             for seen, value, column in ((images, row.image, "image"), (indices, row.index, "index")):
                 if value in seen:
                     raise UserError(

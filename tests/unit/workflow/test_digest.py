@@ -170,7 +170,7 @@ CALIBRATING = {
             {"export", "preprocess", *everything_of("compile")},
         ),
         ("smlp/data/manifest.py", {"preprocess", *everything_of("infer", "measure")}, {"export", "tabulate"}),
-        ("smlp/data/dataset.py", {"preprocess"}, {"export", *everything_of(*PER_BACKEND)} - CALIBRATING),
+        ("smlp/data/dataset.py", {"preprocess"}, {"export", "evaluate", *everything_of(*PER_BACKEND)}),
         ("smlp/workflow/settings.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
         ("smlp/workflow/digest.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
     ],
