@@ -4,8 +4,12 @@ The guide's way: torchvision's ImageFolder and transforms, a DataLoader with one
 `images.numpy().tofile(...)`. Both read the same generated JPEGs of ImageNet's typical size (500x375, about 110 kB)
 and their bins are compared byte by byte. Rounds alternate; the medians count.
 
+The last row is a run of ten times as many images, which must not slow down. `ratio_to_steady_best` compares its best
+rate with the best steady state of the short runs, from their first result to their last one: without the start of
+Python and its workers, and without the flush to disk. Best with best, because noise only ever slows a run.
+
 Both are timed from the first image to the last, without starting Python (the guide's imports of torch take seconds);
-ours with starting its workers, the manifest and flushing to disk. The whole command, as a user waits for it, stands
+ours with starting its workers, the manifest and flushing to disk. The whole command, as a user waits for it, is
 beside.
 
     python bench/preprocess.py --output bench/results/preprocess.csv
@@ -25,11 +29,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import common
 
-from smlp.core import cli
+from smlp.core import cli, files
 
 _COMMAND = common.REPOSITORY / "scripts" / "preprocess.py"
 _IMAGES_PER_CLASS = 50
@@ -79,16 +83,23 @@ def guide(data_root: Path, save_dir: Path) -> float:
 
 
 # Run by itself: started from this file, worker processes would take it for scripts/preprocess.py.
+# Prints the seconds of all, and the images/s from the first result to the last one.
 _OURS = """
-import sys, time
+import contextlib, sys, time
 from pathlib import Path
 data_root, save_dir, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 import preprocess
+results = []
+@contextlib.contextmanager
+def progress(what, total, unit):
+    yield lambda images: results.append((time.perf_counter(), images))
+preprocess.progress = progress
 entries = preprocess.dataset.list_images(data_root)
 transform = preprocess.preprocessing.resolve("smlpnet_tiny")
 start = time.perf_counter()
 preprocess.preprocess(entries, data_root, save_dir, transform, workers=workers)
 print(time.perf_counter() - start)
+print(sum(images for _, images in results[1:]) / (results[-1][0] - results[0][0]))
 """
 
 
@@ -96,6 +107,7 @@ def whole_command(data_root: Path, save_dir: Path, workers: int, more: Sequence[
     """Run the command; return its seconds from start to end and the peak RSS in MB of its largest process."""
     command = [sys.executable, _COMMAND, "--data_root", data_root, "--save_dir", save_dir, "--workers", str(workers)]
     command += more
+    shutil.rmtree(save_dir, ignore_errors=True)  # a first run: none that also removes an older folder
     start = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stderr=log)
@@ -112,6 +124,33 @@ def identical(our_dir: Path, guide_dir: Path, images: int) -> bool:
     """Whether every bin of ours has the guide's bytes, and there is one for each image."""
     pairs = [(our_dir / f"batch-{index:05d}.bin", guide_dir / f"batch_{index}.bin") for index in range(images)]
     return len(list(our_dir.glob("*.bin"))) == images and all(a.read_bytes() == b.read_bytes() for a, b in pairs)
+
+
+def equal_copies(our_dir: Path, images: int) -> bool:
+    """Whether a long run has one bin for each link, and the links of an image have the same bytes."""
+    groups = [
+        [our_dir / f"batch-{image * _COPIES + copy:05d}.bin" for copy in range(_COPIES)] for image in range(images)
+    ]
+    return len(list(our_dir.glob("*.bin"))) == images * _COPIES and all(
+        len({files.digest(path) for path in group}) == 1 for group in groups
+    )
+
+
+def peak_mb(runs: Sequence[tuple[float, float]]) -> float:
+    return max(peak for _, peak in runs)
+
+
+class Way(NamedTuple):
+    """The runs of one way. to_guide, to_steady: ratios; steady: best images/s; same: whether the bins are right."""
+
+    way: str
+    images: int
+    seconds: list[float]
+    to_guide: float | None = None
+    same: bool | None = None
+    peak_rss_mb: float | None = None
+    to_steady: float | None = None
+    steady: float | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -145,52 +184,67 @@ def compare(scratch: Path, images: int, rounds: int, workers: int) -> list[dict[
         jobs = [pool.submit(make_images, data, at, min(at + step, images)) for at in range(0, images, step)]
         for job in jobs:
             job.result()
-    files = sorted(data.glob("val/*/*"))
-    for file in files:
+    jpegs = sorted(data.glob("val/*/*"))
+    for file in jpegs:
         target = linked / file.relative_to(data)
         target.parent.mkdir(parents=True, exist_ok=True)
         for copy in range(_COPIES):
             os.link(file, target.with_stem(f"{file.stem}-{copy}"))
 
-    def seconds_of(*command: object) -> float:
+    def figures_of(*command: object) -> list[float]:
         environment = {**os.environ, "PYTHONPATH": str(_COMMAND.parent)}
         run = subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.PIPE, env=environment)
-        return float(run.stdout)
+        return [float(figure) for figure in run.stdout.split()]
 
-    our_runs, command_runs, guide_runs, same = [], [], [], []
+    our_runs, command_runs, guide_runs, long_runs, steady_rates, same = [], [], [], [], [], []
     for _ in range(rounds):
-        our_runs.append(seconds_of("-c", _OURS, data, our_dir, workers))
-        guide_runs.append(seconds_of(__file__, "--guide", data, guide_dir))
+        seconds, steady = figures_of("-c", _OURS, data, our_dir, workers)
+        our_runs.append(seconds)
+        steady_rates.append(steady)
+        guide_runs += figures_of(__file__, "--guide", data, guide_dir)
         same.append(identical(our_dir, guide_dir, images))
         shutil.rmtree(guide_dir)
         command_runs.append(whole_command(data, our_dir, workers))
-    large = whole_command(linked, our_dir, workers)
+        long_runs.append(whole_command(linked, our_dir, workers))
+        same.append(equal_copies(our_dir, images))
 
     def ratio(seconds: list[float]) -> float:
         return statistics.median(theirs / own for theirs, own in zip(guide_runs, seconds, strict=True))
 
-    command_seconds = [run[0] for run in command_runs]
+    command_seconds, long_seconds = ([seconds for seconds, _ in runs] for runs in (command_runs, long_runs))
+    to_steady = images * _COPIES / min(long_seconds) / max(steady_rates)
     runs = [
-        ("guide", images, guide_runs, None, None, None),
-        ("ours", images, our_runs, ratio(our_runs), all(same), None),
-        ("ours, whole command", images, command_seconds, ratio(command_seconds), None, max(r for _, r in command_runs)),
-        ("ours, whole command", images * _COPIES, [large[0]], None, None, large[1]),
+        Way("guide", images, guide_runs),
+        Way("ours", images, our_runs, ratio(our_runs), all(same[::2]), steady=max(steady_rates)),
+        Way("ours, whole command", images, command_seconds, ratio(command_seconds), None, peak_mb(command_runs)),
+        Way(
+            "ours, whole command",
+            images * _COPIES,
+            long_seconds,
+            None,
+            all(same[1::2]),
+            peak_mb(long_runs),
+            to_steady=to_steady,
+        ),
     ]
-    mean_kb = statistics.fmean(file.stat().st_size for file in files) / 1000
+    mean_kb = statistics.fmean(file.stat().st_size for file in jpegs) / 1000
     return [
         {
-            "way": way,
-            "workers": workers if way.startswith("ours") else 1,
-            "images": count,
+            "way": run.way,
+            "workers": workers if run.way.startswith("ours") else 1,
+            "images": run.images,
             "file_kb_mean": round(mean_kb, 1),
-            "runs": len(seconds),
-            "seconds_p50": round(statistics.median(seconds), 2),
-            "images_per_s": round(count / statistics.median(seconds), 1),
-            "ratio_to_guide_p50": None if to_guide is None else round(to_guide, 2),
-            "bins_identical": None if equal is None else str(equal),
-            "peak_rss_mb_largest_process": None if rss is None else round(rss, 1),
+            "runs": len(run.seconds),
+            "seconds_p50": round(statistics.median(run.seconds), 2),
+            "images_per_s": round(run.images / statistics.median(run.seconds), 1),
+            "images_per_s_best": round(run.images / min(run.seconds), 1),
+            "steady_images_per_s_best": None if run.steady is None else round(run.steady, 1),
+            "ratio_to_guide_p50": None if run.to_guide is None else round(run.to_guide, 2),
+            "ratio_to_steady_best": None if run.to_steady is None else round(run.to_steady, 2),
+            "bins_identical": None if run.same is None else str(run.same),
+            "peak_rss_mb_largest_process": None if run.peak_rss_mb is None else round(run.peak_rss_mb, 1),
         }
-        for way, count, seconds, to_guide, equal, rss in runs
+        for run in runs
     ]
 
 
