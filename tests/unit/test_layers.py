@@ -202,3 +202,27 @@ print(*sorted(after - before - set(sys.stdlib_module_names) - {{"smlp", "infer",
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")
+
+
+def test_every_module_can_be_imported_first(tmp_path):
+    """None may rest on what another module did before, as timm does on torchvision; each in a fork of its own."""
+    names = [".".join(("smlp", *parts)).replace(".__init__", "") for parts in sorted(modules(ROOT / "scripts"))]
+    code = f"""
+import importlib, os, sys, traceback
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+import numpy, torch
+torch.set_num_threads(1)
+for name in {names!r}:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

@@ -1,48 +1,23 @@
 """Models: ours (sMLPNet) and every other timm model, by name.
 
-Importing this module makes timm importable on every build of torch and registers our models in timm's registry.
+Importing this module registers our models in timm's registry.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import sys
 from contextlib import AbstractContextManager
 
 import torch
 
 from ..core.cli import UserError
+from . import (
+    _torchvision,  # noqa: F401  (first: timm imports it)
+    smlpnet,  # noqa: F401  (registers the models)
+)
 
-
-def _import_torchvision() -> None:
-    """Import torchvision (timm needs it) also beside a torch build that its compiled operators do not fit.
-
-    torchvision's wheels carry operators for one build of torch only. Beside another one, a CPU build for
-    instance, the operators are absent and its import stops at registering their shape functions. Declaring the
-    two schemas it asks for lets the import through; nobody here calls them. Where the operators load, nothing
-    is declared.
-    """
-    try:
-        importlib.import_module("torchvision")
-        return
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _import_torchvision.library = library  # a library that is collected takes its schemas with it
-    importlib.import_module("torchvision")
-
-
-_import_torchvision()
-
-import timm  # noqa: E402  (only now can it be imported)
-
-from . import smlpnet  # noqa: E402, F401  (registers the models)
+# isort: split
+import timm
 
 
 def create(model_name: str, num_classes: int | None = None) -> torch.nn.Module:

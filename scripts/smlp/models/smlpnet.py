@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 from einops.layers.torch import Reduce
+from torch import Tensor, nn
+
+from . import _torchvision  # noqa: F401  (first: timm imports it)
+
+# isort: split
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, to_2tuple
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
-from torch import Tensor, nn
 
 _SPACH_RELEASE = "https://github.com/microsoft/SPACH/releases/download/v1.0/"
 
