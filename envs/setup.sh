@@ -1,5 +1,5 @@
 #!/bin/bash
-# Make .venv what envs/requirements.lock says, whatever state it is in. Quick where nothing is to do.
+# Make .venv what envs/requirements.lock says, whatever state it is in. Quick if there is nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -86,7 +86,7 @@ def export(
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
 
     fused: write its inference form; the proof is against the model as it was trained either way. Returns the facts
-    for the sidecar. Raises UserError where the two runtimes differ by more than `tolerance` times the largest logit
+    for the sidecar. Raises UserError if the two runtimes differ by more than `tolerance` times the largest logit
     (at least 1).
     """
     import onnx

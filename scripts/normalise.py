@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def normalise(source: Path, output: Path, facts: Transform, tolerance: float) -> dict[str, float]:
     """Write `source` with the normalisation in it to `output`; return the largest difference at each batch size.
 
-    Raises UserError where the graph is for images of another size than the transform makes, or where the two differ
+    Raises UserError if the graph is for images of another size than the transform makes, or if the two differ
     by more than `tolerance` times the largest logit (at least 1).
     """
     import onnx

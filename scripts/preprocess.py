@@ -49,7 +49,7 @@ _PACKED_OFFSET = 128
 
 
 class Outcome(NamedTuple):
-    """What became of one image: its checksum, and why it was not usable (None where it was)."""
+    """What became of one image: its checksum, and why it was not usable (None if it was)."""
 
     entry: dataset.Entry
     sha256: str
@@ -188,7 +188,7 @@ def write_packed(
 def finish_packed(path: Path, places: Sequence[int], image: np.ndarray) -> None:
     """Close the gaps of a shard's array file, cut off what is left over, and write its header.
 
-    places: where the images stand now, ascending. image: one of their dtype and shape.
+    places: where the images are now, ascending. image: one of their dtype and shape.
     """
     header = arrays.header_bytes(image.dtype, (len(places), *image.shape))
     if len(header) != _PACKED_OFFSET:

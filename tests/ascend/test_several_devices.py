@@ -1,4 +1,4 @@
-"""Several NPUs in one host: inference takes a free one, one process a device."""
+"""Several NPUs in one host: inference takes a free one, one process per device."""
 
 from __future__ import annotations
 

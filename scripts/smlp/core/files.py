@@ -37,7 +37,7 @@ def digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """A scratch path that takes the name `path` when the block ends well, and goes away otherwise.
 
-    It stands in a scratch folder under the final name, because writers choose by suffix and refer to
+    It is in a scratch folder, under the final name, because writers choose by suffix and refer to
     companions by name (OpenVINO's .xml to its .bin). Companions written beside it come along, `path` last.
     """
     path = Path(path)

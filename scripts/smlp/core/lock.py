@@ -1,6 +1,6 @@
 """One user of a device at a time, kept by the operating system: a lock dies with its holder, kill -9 included.
 
-Locks stand in one folder a host, which every user and every batch job of it sees: /tmp may be a job's own.
+The locks of a host are in one folder, which every user and every batch job of it sees: /tmp may be a job's own.
 Standard library only: the commands that run on the target import this under Python 3.9.
 """
 
@@ -51,7 +51,7 @@ def hold(*devices: str, exclusive: bool) -> Iterator[str]:
     """Hold one of `devices` of this host, alone or with others who share it; yields which. Also a decorator.
 
     Whatever makes the processors work shares "cpu", so that nothing of ours runs beside a measurement on it.
-    Waits for the first that gets free, and says for whom. Raises UserError where a lock cannot be opened.
+    A process that has to wait logs who holds the device. Raises UserError if a lock cannot be opened.
     """
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     descriptors = {}

@@ -162,7 +162,7 @@ _Validator = jsonschema.validators.extend(
 
 @functools.cache
 def _validators() -> dict[str, jsonschema.protocols.Validator]:
-    """A validator for each part of the schema, where columns that it does not name must have their type, or none."""
+    """A validator for each part of the schema. Columns that it does not name must have their type, or be null."""
     parts = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]
     figures = parts["throughput"]["properties"]
     for columns, named in (

@@ -61,11 +61,11 @@ def mcnemar_exact_p(right_to_wrong: int, wrong_to_right: int) -> float:
 def paired_difference_interval(b: int, c: int, n: int) -> tuple[float, float]:
     """95% score interval of the difference (b - c) / n of two paired proportions, as fractions.
 
-    b, c: pairs where only the first, only the second is a success; n: all pairs.
+    b, c: pairs of which only the first, only the second is a success; n: all pairs.
     Tango 1998, Statistics in Medicine 17:891-908: the differences that a score test with the restricted
     maximum-likelihood estimate does not reject. Chosen over the Wald family because flips are few:
     with none among 200 images Wald is 0 wide and Agresti-Min still passes a true drop of 1.0 point in
-    13% of samples, where Tango keeps to the 2.5% it promises.
+    13% of samples; Tango keeps to the 2.5% it promises.
     """
     if min(b, c) < 0 or b + c > n or n == 0:
         raise ValueError(f"{b} and {c} discordant pairs of {n} are not possible")
@@ -101,7 +101,7 @@ def _bisect(falling, low: float, high: float) -> float:
 def verdict(correct_reference: np.ndarray, correct_engine: np.ndarray, margin_points: float) -> PairedDrop:
     """Judge the top-1 drop from reference to engine against a margin in percentage points.
 
-    correct_reference, correct_engine: bool (N,), one entry an image, in the same order.
+    correct_reference, correct_engine: bool (N,), one entry per image, in the same order.
     pass: the whole 95% interval of the drop lies below the margin; fail: the whole interval lies above
     it; undecided: the margin is inside, the images are too few to tell.
     """
@@ -117,7 +117,7 @@ def verdict(correct_reference: np.ndarray, correct_engine: np.ndarray, margin_po
 
 
 def latency_percentiles(latencies_ms: np.ndarray) -> dict[str, float | None]:
-    """`latency_ms_p50` … `latency_ms_p99`, None where there are too few runs to support one.
+    """`latency_ms_p50` … `latency_ms_p99`, None if there are too few runs to support one.
 
     latencies_ms: float (N,), N >= 1. Linear interpolation, as ais_bench (numpy.percentile's default).
     """
@@ -154,5 +154,5 @@ def bootstrap_interval_mean_throughput(
 def _latencies(latencies_ms: np.ndarray) -> np.ndarray:
     latencies_ms = np.asarray(latencies_ms, dtype=np.float64)
     if latencies_ms.ndim != 1 or not len(latencies_ms):
-        raise ValueError(f"one latency a run was expected, not an array of shape {latencies_ms.shape}")
+        raise ValueError(f"one latency per run was expected, not an array of shape {latencies_ms.shape}")
     return latencies_ms

@@ -71,7 +71,7 @@ class _Session(Engine):
     def _open(self) -> None:
         acl = require("aclruntime", "ascend", _INSTALL)
         if _Session._of_process not in (None, self._number):
-            raise UserError(f"device {self.device}: this process has opened another; use one process a device")
+            raise UserError(f"device {self.device}: this process has opened another; use one process per device")
         self._acl = acl
         self.emulated = bool(getattr(acl, "SMLP_EMULATED", False))
         options = acl.session_options()
