@@ -80,7 +80,7 @@ def test_an_engine_that_was_optimised_for_other_instructions(engine_path, monkey
         (["asimddp"], False),
     ],
 )
-def test_int8_weights_have_seven_bits_where_products_would_saturate(features, saturates, monkeypatch):
+def test_int8_weights_have_seven_bits_if_products_would_saturate(features, saturates, monkeypatch):
     monkeypatch.setattr(provenance, "cpu_features", lambda: features)
     assert onnxruntime._saturates() is saturates
 

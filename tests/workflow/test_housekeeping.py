@@ -26,7 +26,7 @@ def make(project, *targets):
         ("tabulate", {"tabulate": 1}),
     ],
 )
-def test_a_stage_is_removed_and_made_again_only_where_asked_for(demo_sweep, stage, again):
+def test_a_stage_is_removed_and_made_again_only_if_asked_for(demo_sweep, stage, again):
     done = make(demo_sweep, f"clean-{stage}")
     assert done.returncode == 0, done.stderr
     left = {path.name for path in (demo_sweep.folder / "results").iterdir()} - {"logs", "benchmarks"}

@@ -160,7 +160,7 @@ def test_values_that_are_not_finite_are_not_kept(retrieve, source, output, capsy
     assert f"{source}: fc.bias has 1 values" in line
 
 
-def test_an_older_checkpoint_stays_where_the_new_one_fails(retrieve, source, output, capsys):
+def test_an_older_checkpoint_stays_if_the_new_one_fails(retrieve, source, output, capsys):
     given = ["checkpoint", "--model_name", MODEL, "--source", str(source), "--output", str(output)]
     assert retrieve.main(given) == 0
     before = {path.name: path.read_bytes() for path in output.parent.iterdir()}

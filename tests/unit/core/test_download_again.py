@@ -51,7 +51,7 @@ def test_next_run_continues(server, target):
     assert server.requests == [("/a%20file.pth", "bytes=400000-", '"one"')]
 
 
-def test_last_modified_serves_where_there_is_no_etag(server, target):
+def test_last_modified_serves_if_there_is_no_etag(server, target):
     server.etag, server.last_modified = None, "Sat, 01 Aug 2026 10:00:00 GMT"
     broken_off(server, target)
     download.fetch(server.url, target)

@@ -153,7 +153,7 @@ def test_with_batch(size):
     assert onnx_graph.batch(model) is None
 
 
-def test_with_batch_where_the_output_states_no_shape():
+def test_with_batch_of_an_output_without_a_shape():
     fixed = onnx_graph.with_batch(classifier(scores=()), 2)
     assert onnx_graph.batch(fixed) == 2
     assert run(fixed, IMAGES[:2]).shape == (2, 5)

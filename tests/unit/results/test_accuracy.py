@@ -76,7 +76,7 @@ def test_the_published_drop_is_another_figure_and_only_for_the_published_data(sw
     assert engine["published_to_reference_drop_points"] is None and engine["drop_points"] == 0.2
 
 
-def test_the_papers_figure_stands_in_where_no_other_is_published(tmp_path):
+def test_the_papers_figure_is_taken_if_no_other_is_published(tmp_path):
     content = {**accuracy("pytorch", "fp32", 1), "model": "smlpnet_small"}
     (row,) = dicts(accuracy_table(Sweep(tmp_path, [content], []), applies=["smlpnet_small"]))
     assert (row["published_top1"], row["published_device"]) == (83.1, "paper")

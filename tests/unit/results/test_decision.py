@@ -91,7 +91,7 @@ def test_a_faster_row_that_fails_is_named(decided):
     assert "- *: unstable" in text
 
 
-def test_the_decision_stands_right_after_the_rates(decided):
+def test_the_decision_comes_right_after_the_rates(decided):
     titles = [line for line in decided.text("throughput.md").splitlines() if line.startswith("## ")]
     assert titles == [
         "## Throughput: smlpnet_tiny",

@@ -93,7 +93,7 @@ def test_paired_interval_mirrors_when_the_roles_are_swapped(b, c, n):
     assert -1 <= low <= (b - c) / n <= high <= 1
 
 
-def test_paired_interval_keeps_its_promise_where_flips_are_few():
+def test_paired_interval_keeps_its_promise_if_flips_are_few():
     """Exact chance to pass an engine whose true drop is the margin: at most the 2.5% that the method allows."""
     drop = 0.01
     for n in (200, 400, 1000):
@@ -155,7 +155,7 @@ def test_verdict_wants_the_same_images():
         (300, [50, 90, 95, 99]),
     ],
 )
-def test_percentiles_only_where_the_sample_supports_them(runs, supported):
+def test_percentiles_only_if_the_sample_supports_them(runs, supported):
     latencies = np.linspace(1, 2, runs)
     found = statistics.latency_percentiles(latencies)
     assert list(found) == ["latency_ms_p50", "latency_ms_p90", "latency_ms_p95", "latency_ms_p99"]
@@ -189,5 +189,5 @@ def test_bootstrap_interval_of_equal_latencies_has_no_width_and_of_one_run_is_un
 
 
 def test_no_latencies_are_refused():
-    with pytest.raises(ValueError, match="one latency a run"):
+    with pytest.raises(ValueError, match="one latency per run"):
         statistics.latency_percentiles(np.array([]))
