@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         files.write_json(files.sidecar_path(partial), sidecar)
     cli.say(
-        f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs an image, "
+        f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs per image, "
         f"largest difference {max(facts['largest_difference'].values()):.2e}"
     )
     return 0
@@ -86,7 +86,7 @@ def export(
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
 
     fused: write its inference form; the proof is against the model as it was trained either way. Returns the facts
-    for the sidecar. Raises UserError where the two runtimes differ by more than `tolerance` times the largest logit
+    for the sidecar. Raises UserError if the two runtimes differ by more than `tolerance` times the largest logit
     (at least 1).
     """
     import onnx

@@ -46,7 +46,7 @@ def checkpoint(
 ) -> str:
     """Fetch a checkpoint, or make the demo's, and prove that it loads completely.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     import retrieve_demo
 
@@ -58,7 +58,7 @@ def checkpoint(
     def check(path: Path) -> None:
         try:
             facts.update(load_model(model_name, path, num_classes)[1])
-        except UserError as error:  # what the user knows is where the file came from, not its scratch path
+        except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
         _write_sidecar(path, source, **facts)
 
@@ -77,7 +77,7 @@ def checkpoint(
 def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     from smlp.core import download
 
@@ -97,7 +97,7 @@ def om(source: str, output: Path, md5: str | None, sha256: str | None, batch_siz
 def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
     """Draw the demo's dataset, a folder like ImageNet's.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     import retrieve_demo
 
@@ -144,7 +144,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     of_onnx = command(onnx, _named(".onnx"))
     of_om = command(om, _named(".om"))
-    of_om.add_argument("--batch_size", type=cli.positive_int, required=True, help="images a run that it was made for")
+    of_om.add_argument("--batch_size", type=cli.positive_int, required=True, help="images per execution of the engine")
     of_om.add_argument("--precision", required=True, help="precision that it was compiled with: high, fp16 or fp32")
     for added, other in ((of_checkpoint, "; or: demo"), (of_onnx, ""), (of_om, "")):
         added.add_argument("--source", required=True, help="path, or http, https or file URL" + other)

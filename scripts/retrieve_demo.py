@@ -45,7 +45,7 @@ def make_dataset(root: str | Path, train_images: int, val_images: int, seed: int
 
     Image i of a split shows class i mod 10; no digit sample is in both splits. Besides RGB JPEGs there are grey and
     CMYK JPEGs and PNGs with the suffix .JPEG. The same arguments give the same bytes. Raises UserError for more
-    images than there are digits, for fewer than one of each class in a split, and where `root` holds anything but an
+    images than there are digits, for fewer than one of each class in a split, and if `root` holds anything but an
     older demo dataset.
     """
     root = Path(root)
@@ -76,7 +76,7 @@ def make_dataset(root: str | Path, train_images: int, val_images: int, seed: int
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Raise UserError where writing the dataset would replace something that is no demo dataset."""
+    """Raise UserError if writing the dataset would replace something that is no demo dataset."""
     foreign = [path for path in root.glob("*/*") if path.name not in CLASSES]
     if root.exists() and not root.is_dir():
         foreign = [root]

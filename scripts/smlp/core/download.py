@@ -47,8 +47,8 @@ def fetch(
     """Bring `source` (a path, or an http, https or file URL) to `target`, whole or not at all.
 
     md5, sha256: hexadecimal checksums that it must have. retry_waits_s: seconds before each further attempt.
-    check: called with the path of the complete file before it gets its name. What it raises stops that; companions that
-    it writes beside the file come along.
+    check: called with the path of the complete file before it gets its name. If it raises, the file does not appear.
+    Companions that it writes beside the file come along.
     Proxies and certificates are those of the environment (https_proxy, no_proxy, SSL_CERT_FILE).
     Raises UserError for everything that goes wrong, saying what to do.
     """
@@ -106,7 +106,7 @@ def _accept(source: str, path: Path, expected: dict[str, str], check: Callable[[
 
 @contextlib.contextmanager
 def _resumable(target: Path) -> Iterator[IO[bytes]]:
-    """The partial file beside `target`, open for appending and locked; removed afterwards where it is empty."""
+    """The partial file beside `target`, open for appending and locked; removed afterwards if it is empty."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.download")
     with open(partial, "ab") as stream:
@@ -132,7 +132,7 @@ def _record(stream: IO[bytes]) -> Path:
 
 
 def _download(url: str, stream: IO[bytes], retry_waits_s: Sequence[float]) -> None:
-    """Fill `stream` with the complete file behind `url`, continuing what is there where that is safe."""
+    """Fill `stream` with the complete file behind `url`, continuing what is there if that is safe."""
     request_url = _quoted(url)
     for wait_s in (*retry_waits_s, None):
         try:
@@ -152,7 +152,7 @@ def _quoted(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        parts.port  # noqa: B018  (raises where it is no number)
+        parts.port  # noqa: B018  (raises if it is no number)
     except ValueError as error:
         raise UserError(f"{url}: is no valid URL ({error})") from None
     if not host or not host.isascii():
@@ -166,10 +166,10 @@ def _quoted(url: str) -> str:
 
 
 def _transfer(url: str, stream: IO[bytes]) -> None:
-    """One attempt. Raises _Broken where another may succeed; what has arrived then stays for it."""
+    """One attempt. Raises _Broken if another may succeed; the bytes that have arrived stay for it."""
     record = _record(stream)
     known = files.read_json(record, "the record of a download") if record.exists() else {}
-    # without either nobody can tell whether the rest still belongs to the same file
+    # without either, nothing tells whether the rest still belongs to the same file
     validator = known.get("etag") or known.get("last_modified")
     have_bytes = stream.tell() if validator and known["url"] == url else 0
     headers = {"User-Agent": "smlp-sweep", "Accept-Encoding": "identity"}
@@ -240,7 +240,7 @@ def _empty(stream: IO[bytes]) -> None:
 
 
 def _strong_etag(response: http.client.HTTPResponse) -> str | None:
-    """The ETag where it promises equal bytes; a weak one (W/) does not, and If-Range must not carry it."""
+    """The ETag if it promises equal bytes; a weak one (W/) does not, and If-Range must not carry it."""
     etag = response.headers["ETag"]
     return etag if etag and not etag.startswith("W/") else None
 
@@ -254,7 +254,7 @@ def _content_range(response: http.client.HTTPResponse) -> tuple[int | None, int 
 
 
 def _receive(response: http.client.HTTPResponse, stream: IO[bytes], url: str, total_bytes: int | None) -> None:
-    """Append the answer's body to `stream`, with a bar on stderr where that is a terminal, else one line."""
+    """Append the answer's body to `stream`, with a bar on stderr if that is a terminal, else one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 

@@ -27,7 +27,7 @@ _LOAD_AT_START = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Installed versions of distributions (None where one is missing), without importing them."""
+    """Installed versions of distributions (None if one is missing), without importing them."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:

@@ -4,7 +4,7 @@ Standard library only, and quick to import: the workflow lists the images each t
 
 Two layouts are read below `data_root`, the folder that contains val/:
   val/<class>/*.JPEG   as torchvision's ImageFolder: the label is the position of the class folder in sorted order
-  val/*.JPEG           with val_label.txt in `data_root` or in val/, one line an image: `name label`
+  val/*.JPEG           with val_label.txt in `data_root` or in val/, one line per image: `name label`
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
     """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
 
-    Raises UserError where the folder is not there, is empty, or does not give every image exactly one label.
+    Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
     root = Path(data_root)
     if not root.is_dir():
@@ -85,9 +85,9 @@ def draw(
 ) -> list[Entry]:
     """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
 
-    To calibrate int8 engines with: were one of these images scored as well, the accuracy would flatter.
+    They calibrate int8 engines: an image that is also scored would flatter the accuracy.
     scored: SHA-256 of image files. The order is that of a digest of seed and path: the same choice on every machine,
-    and images that are added later move into it without shuffling the rest. Raises UserError where there are too few.
+    and images that are added later move into it without shuffling the rest. Raises UserError if there are too few.
     """
     scored = frozenset(scored)
     drawn: dict[str, Entry] = {}
@@ -135,7 +135,7 @@ def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: 
     """A text that changes only when the shard in `shard_folder` has to be made again from `entries`.
 
     It is the state that the shard's sidecar records as long as the images are those it was made from: the same
-    state, or else (a touched or copied file) the same positions, labels and SHA-256. Otherwise, or where there
+    state, or else (a touched or copied file) the same positions, labels and SHA-256. Otherwise, or if there
     is no shard yet, it is the current state.
     """
     current = state(entries, data_root)
@@ -168,7 +168,7 @@ def bin_name(number: int) -> str:
 
 
 def packed_name(first_index: int) -> str:
-    """File name of a packed shard; the number is its first image's, so shards never share a name."""
+    """File name of a packed shard; the number is that of its first image, so shards never share a name."""
     return f"images-{first_index:05d}.npy"
 
 
@@ -237,7 +237,7 @@ def _labelled_by_file(root: Path, split: str, names: list[str]) -> list[Entry]:
         if label is None:
             raise UserError(f"{where}: label {rest[0]!r} of {name} is not a whole number of at least 0")
         if name in labels:
-            raise UserError(f"{where}: {name} occurs a second time; keep one line an image")
+            raise UserError(f"{where}: {name} occurs a second time; keep one line per image")
         if name not in present:
             raise UserError(f"{where}: there is no image {name} in {root / split}; restore it, or remove the line")
         labels[name] = label

@@ -22,7 +22,7 @@ _OPTIONAL = ("class", "sha256")
 
 
 class Row(NamedTuple):
-    """One image of a manifest. Several rows name the same bin where it holds a batch or a shard, in its order."""
+    """One image of a manifest. Several rows name the same bin if it holds a batch or a shard, in its order."""
 
     index: int
     bin: str

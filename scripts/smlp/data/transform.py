@@ -47,7 +47,7 @@ class Transform:
         return (3, *self.crop_px)
 
     def __call__(self, content: bytes, out: np.ndarray | None = None) -> np.ndarray:
-        """float32 (3, H, W), C-contiguous, RGB, normalised; written into `out` where given.
+        """float32 (3, H, W), C-contiguous, RGB, normalised; written into `out` if given.
 
         Raises UserError saying what is wrong with the image, but not which one: the caller knows its name.
         """
@@ -82,7 +82,7 @@ class Transform:
         return int(self.resize_px * width / height), self.resize_px
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the centre crop in the resized image, outside of it where that is smaller."""
+        """(left, top, right, bottom) of the centre crop in the resized image, partly outside if that is smaller."""
         left, top = (
             # torchvision pads what is missing, the odd pixel behind, and rounds half to even otherwise
             -((crop - have) // 2) if crop > have else round((have - crop) / 2)

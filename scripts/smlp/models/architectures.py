@@ -48,7 +48,7 @@ from . import smlpnet  # noqa: E402, F401  (registers the models)
 def create(model_name: str, num_classes: int | None = None) -> torch.nn.Module:
     """A model by its timm name, in evaluation mode, with random weights.
 
-    num_classes: size of the head, the model's own where None. Raises UserError for an unknown name.
+    num_classes: size of the head, the model's own if None. Raises UserError for an unknown name.
     """
     require_known(model_name)
     overrides = {} if num_classes is None else {"num_classes": num_classes}

@@ -38,7 +38,7 @@ def load_model(
 ) -> tuple[torch.nn.Module, Facts]:
     """The model with the checkpoint's weights, in evaluation mode, and what the checkpoint is.
 
-    num_classes: read from the checkpoint's head where None. which: key of the weights in a training checkpoint.
+    num_classes: read from the checkpoint's head if None. which: key of the weights in a training checkpoint.
     The facts: num_classes, parameters (a count), taken (which weights, in words).
     """
     from . import architectures
@@ -58,7 +58,7 @@ def load_model(
 def load_state_dict(path: str | Path, which: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
     """The weights in a checkpoint and a note that says which were taken.
 
-    which: a key such as "model_ema"; where None the plain weights, or the averaged ones where there are no others.
+    which: a key such as "model_ema". None takes the plain weights, or the averaged ones if there are no others.
     Runs nothing that the file contains: a pickle that asks for more than tensors and plain values is refused.
     """
     path = Path(path)
@@ -140,7 +140,7 @@ def _named_globals(path: Path) -> list[str]:
         while True:  # the format before PyTorch 1.6 is several pickles in a row
             strings: list[str] = []
             memo: list[Any] = []
-            value = None  # what the last instruction pushed, where that is known
+            value = None  # what the last instruction pushed, if that is known
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "MEMOIZE":
                     memo.append(value)

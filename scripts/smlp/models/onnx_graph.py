@@ -119,7 +119,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def batch(model: onnx.ModelProto) -> int | None:
-    """The batch size that the graph's input states; None where it is free."""
+    """The batch size that the graph's input states; None if it is free."""
     return shape(inputs(model)[0])[0]
 
 
@@ -131,7 +131,7 @@ def node_counts(model: onnx.ModelProto) -> dict[str, int]:
 def rename_ends(model: onnx.ModelProto, num_classes: int) -> None:
     """Give the graph's input and output the names that everything downstream uses, and the output its shape.
 
-    Exporters leave the shape out where they cannot infer it, in transformers for instance.
+    Exporters leave the shape out if they cannot infer it, in transformers for instance.
     """
     names = {inputs(model)[0].name: INPUT, model.graph.output[0].name: OUTPUT}
     # a tensor inside that has one of the two names already gets the one that became free
@@ -160,7 +160,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def require_batch(model: onnx.ModelProto, batch_size: int) -> None:
-    """Raise UserError where the graph has a fixed batch of another size."""
+    """Raise UserError if the graph has a fixed batch of another size."""
     if batch(model) not in (None, batch_size):
         raise UserError(f"the ONNX file has a fixed batch of {batch(model)}; export it with a dynamic batch dimension")
 
@@ -168,7 +168,7 @@ def require_batch(model: onnx.ModelProto, batch_size: int) -> None:
 def with_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
     """A copy whose batch dimension is `batch_size`, every shape inferred anew.
 
-    Raises UserError where the graph has a fixed batch of another size.
+    Raises UserError if the graph has a fixed batch of another size.
     """
     require_batch(model, batch_size)
     fixed = _copy(model)

@@ -59,7 +59,7 @@ class ChannelMLP(nn.Module):
 
     def __init__(self, dim: int, expansion: int) -> None:
         super().__init__()
-        # the positions 0 and 3 are part of the checkpoints' keys: dropout stood at 2 and 4
+        # the positions 0 and 3 are part of the checkpoints' keys: dropout was at 2 and 4
         self.net = nn.Sequential(
             nn.Linear(dim, expansion * dim), nn.GELU(), nn.Identity(), nn.Linear(expansion * dim, dim), nn.Identity()
         )
@@ -157,7 +157,7 @@ class SMLPNet(nn.Module):
         return self.batch_norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Feature map -> logits, or the pooled features (N, num_features) where `pre_logits`."""
+        """Feature map -> logits, or the pooled features (N, num_features) if `pre_logits`."""
         x = self.pool(x)
         return x if pre_logits else self.mlp_head(x)
 
@@ -166,7 +166,7 @@ class SMLPNet(nn.Module):
 
 
 class _TokenMix(nn.Sequential):
-    """Local, then global token mixing. Its batch norms stand inside, before each of the two (keys `.0.` and `.1.`)."""
+    """Local, then global token mixing. Its batch norms are inside, before each of the two (keys `.0.` and `.1.`)."""
 
     def __init__(self, dim: int, size_px: int, drop_path: float) -> None:
         local = nn.Sequential()
