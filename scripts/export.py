@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         files.write_json(files.sidecar_path(partial), sidecar)
     cli.say(
-        f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs an image, "
+        f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs per image, "
         f"largest difference {max(facts['largest_difference'].values()):.2e}"
     )
     return 0

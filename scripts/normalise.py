@@ -1,8 +1,9 @@
 """Put the normalisation into an ONNX file: it then takes the bytes of images, a quarter of what float32 ones transfer.
 
 The new file takes uint8 (N, H, W, 3), RGB after resize and crop, as `preprocess.py --pixels uint8` writes them, and
-begins with (x / 255 - mean) / std. It appears only if ONNX Runtime computes the same from bytes as the given file from
-what preprocess.py would make of them, within --tolerance. A JSON sidecar beside it has the difference that was seen.
+begins with (x / 255 - mean) / std. It appears only if ONNX Runtime computes the same logits from bytes
+as the given file computes from the float32 images that preprocess.py makes of them, within --tolerance. A
+JSON sidecar beside it states the largest difference.
 
   scripts/normalise.py --model_name smlpnet_tiny --source_onnx_path smlp_t.onnx --onnx_path smlp_t_uint8.onnx
 """
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def normalise(source: Path, output: Path, facts: Transform, tolerance: float) -> dict[str, float]:
     """Write `source` with the normalisation in it to `output`; return the largest difference at each batch size.
 
-    Raises UserError if the graph is for images of another size than the transform makes, or if the two differ
+    Raises UserError if the graph takes images of another size than the transform makes, or if the two differ
     by more than `tolerance` times the largest logit (at least 1).
     """
     import onnx

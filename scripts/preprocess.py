@@ -2,18 +2,18 @@
 
 Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with <data_root>/val_label.txt
 Writes  <save_dir>/batch-00000.bin …  float32, NCHW, C order, no header; the number counts batches over the whole
-                                      split; the last one is as short as it comes, never padded
+                                      split; the last bin may be shorter, it is never padded
         <save_dir>/images-00000.npy   with --layout packed, instead: one array (N, 3, H, W) of the whole shard, in the
                                       order of the manifest's rows; the number is the first image's
         <save_dir>/pixels.json        with --pixels uint8: the bins hold bytes, NHWC, and this is how to normalise them
-        <save_dir>/manifest.csv       one row an image: index,bin,image,class,label,sha256
+        <save_dir>/manifest.csv       one row per image: index,bin,image,class,label,sha256
         <save_dir>.json               transform, skipped images, versions, how it was made
 The folder appears whole or not at all. The pixels are those that torchvision and timm would give, bit for bit.
 
     python scripts/preprocess.py --data_root /data/imagenet --save_dir results/bins --batch_size 1
 
 --draw makes bins to calibrate with: some images of the training split, chosen by --seed, whose content is none of those
-that the manifests of --not_in list. Image files that are alike are drawn once.
+that the manifests of --not_in list. Of equal image files only one is drawn.
 
     python scripts/preprocess.py --data_root /data/imagenet --split train --draw 128 --not_in results/bins \
         --save_dir results/calibration
@@ -44,12 +44,12 @@ from smlp.models import preprocessing
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
 _CHUNK_IMAGES = 16
 LAYOUTS = ("files", "packed")
-# Before the first image of an array file: what NumPy's header of it takes, whatever the number of images.
+# Bytes of NumPy's header before the first image of an array file, for any number of images.
 _PACKED_OFFSET = 128
 
 
 class Outcome(NamedTuple):
-    """What became of one image: its checksum, and why it was not usable (None if it was)."""
+    """The result for one image: its checksum, and the reason if it is not usable (else None)."""
 
     entry: dataset.Entry
     sha256: str
@@ -71,13 +71,13 @@ def preprocess(
 ) -> provenance.Facts:
     """Write the bins and the manifest of `entries` into the folder `save_dir`; return the facts for its sidecar.
 
-    layout: one of `LAYOUTS`; kind: of the pixels, one of `pixels.KINDS`. Raises UserError, leaving nothing behind, for
+    layout: one of `LAYOUTS`. kind: one of `pixels.KINDS`. Raises UserError, leaving nothing behind, for
     the first image that cannot be used (unless `skip_bad`), for a disk that is too small and for a worker process that
     dies.
     """
     image_bytes = _blank(transform, kind).nbytes
     files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
-    state = dataset.state(entries, data_root)  # before anything is read: what changes meanwhile is noticed next time
+    state = dataset.state(entries, data_root)  # first of all: a change during the run is noticed next time
     rows: list[dataset.Row] = []
     skipped: list[Outcome] = []
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
@@ -142,7 +142,7 @@ def write_bins(
 ) -> list[Outcome]:
     """Preprocess consecutive images into whole bins below `folder`.
 
-    An image that cannot be used leaves a gap in no bin: the next one takes its place, the bin gets shorter.
+    An image that cannot be used leaves no gap: the next image takes its place, and the bin gets shorter.
     """
     images = np.stack([_blank(transform, kind)] * batch_size)
     outcomes = []
@@ -188,7 +188,7 @@ def write_packed(
 def finish_packed(path: Path, places: Sequence[int], image: np.ndarray) -> None:
     """Close the gaps of a shard's array file, cut off what is left over, and write its header.
 
-    places: where the images are now, ascending. image: one of their dtype and shape.
+    places: the present positions of the images, ascending. image: an array of their dtype and shape.
     """
     header = arrays.header_bytes(image.dtype, (len(places), *image.shape))
     if len(header) != _PACKED_OFFSET:
@@ -211,7 +211,7 @@ def _blank(transform: Transform, kind: str) -> np.ndarray:
 
 
 def _convert(entry: dataset.Entry, data_root: Path, transform: Transform, out: np.ndarray) -> Outcome:
-    """Preprocess one image into `out`, whose dtype says what is wanted."""
+    """Preprocess one image into `out`: uint8 takes the bytes, float32 the normalised values."""
     content = (data_root / entry.image).read_bytes()
     reason = None
     try:
@@ -232,7 +232,7 @@ def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> 
 
 
 def _quiet_pillow() -> None:
-    """Pillow warns of odd but readable files (palettes, EXIF data, sizes) once per process and place: noise here."""
+    """Silence Pillow, which warns of odd but readable files (palettes, EXIF data, sizes) once per process."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

@@ -49,7 +49,7 @@ def checkpoint(
 ) -> str:
     """Fetch a checkpoint, or make the demo's, and prove that it loads completely.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     import retrieve_demo
 
@@ -62,7 +62,7 @@ def checkpoint(
     def check(path: Path) -> None:
         try:
             facts.update(load_model(model_name, path, num_classes)[1])
-        except UserError as error:  # what the user knows is where the file came from, not its scratch path
+        except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
         _write_sidecar(path, source, **facts)
 
@@ -81,7 +81,7 @@ def checkpoint(
 def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     from smlp.core import download
 
@@ -111,7 +111,7 @@ def engine(
 def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
     """Draw the demo's dataset, a folder like ImageNet's.
 
-    Returns in a line what it is.
+    Returns one line that describes it.
     """
     import retrieve_demo
 

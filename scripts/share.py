@@ -1,9 +1,9 @@
 """Run a command, or take what it would make from a folder that a team shares.
 
-An entry's key is a digest over everything that the result depends on: the command's flags; if a flag names a file or
-folder its content, the code, the versions of packages, and what the backend says an engine depends on (the processor,
-the GPU, CANN). An entry whose files are not exactly those that were stored, byte by byte, is not used but made again.
-Failures are not stored.
+An entry's key is a digest over everything that the result depends on: the command's flags, the content of the files and
+folders that they name, the code, the versions of packages, and what the backend says an engine depends on (the
+processor, the GPU, CANN). An entry whose files are not exactly those that were stored, byte by byte, is not used but
+made again. Failures are not stored.
 
   scripts/share.py --store /team/smlp --key code=1f2e… --output bs8.om --output bs8.json -- python scripts/compile.py …
 
@@ -28,7 +28,7 @@ from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 
 _ENTRY = "entry.json"
-# how a command works, not what it makes
+# flags that change how a command works, not what it makes
 _NO_MATTER = ("--workers",)
 
 

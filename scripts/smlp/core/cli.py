@@ -14,7 +14,7 @@ from typing import Any, Callable, NoReturn
 
 
 class UserError(Exception):
-    """Something a user can mend. The message names the file, key or value, what was expected and the fix."""
+    """A problem that a user can mend. The message names the file, key or value, what was expected and the fix."""
 
 
 _OS_HINTS = {
@@ -54,7 +54,7 @@ def fail(message: str) -> NoReturn:
 
 
 def or_fail(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call, for those who cannot let a UserError pass up: it ends the process as `fail` does."""
+    """Call `function` and end the process as `fail` does if it raises UserError, where no caller could handle that."""
     try:
         return function(*arguments)
     except UserError as error:

@@ -47,8 +47,8 @@ def fetch(
     """Bring `source` (a path, or an http, https or file URL) to `target`, whole or not at all.
 
     md5, sha256: hexadecimal checksums that it must have. retry_waits_s: seconds before each further attempt.
-    check: called with the path of the complete file before it gets its name. What it raises stops that; companions that
-    it writes beside the file come along.
+    check: called with the path of the complete file before it gets its name. If it raises, the file does not appear.
+    Companions that it writes beside the file come along.
     Proxies and certificates are those of the environment (https_proxy, no_proxy, SSL_CERT_FILE).
     Raises UserError for everything that goes wrong, saying what to do.
     """
@@ -166,10 +166,10 @@ def _quoted(url: str) -> str:
 
 
 def _transfer(url: str, stream: IO[bytes]) -> None:
-    """One attempt. Raises _Broken if another may succeed; what has arrived then stays for it."""
+    """One attempt. Raises _Broken if another may succeed; the bytes that have arrived stay for it."""
     record = _record(stream)
     known = files.read_json(record, "the record of a download") if record.exists() else {}
-    # without either nobody can tell whether the rest still belongs to the same file
+    # without either, nothing tells whether the rest still belongs to the same file
     validator = known.get("etag") or known.get("last_modified")
     have_bytes = stream.tell() if validator and known["url"] == url else 0
     headers = {"User-Agent": "smlp-sweep", "Accept-Encoding": "identity"}

@@ -82,8 +82,8 @@ def whole_folder(path: str | os.PathLike, own: str) -> Iterator[Path]:
 def _scratch_folder(path: Path) -> Iterator[Path]:
     """A private folder beside `path`, removed afterwards, even if that is by a later run.
 
-    What a killed run left is known by its lock, which the operating system has released: a live
-    writer, an orphan of another run for instance, is never disturbed.
+    The folder of a killed run is recognised by its lock, which the operating system has released. A live
+    writer, for instance an orphan of another run, is never disturbed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
@@ -182,7 +182,7 @@ def sidecar_path(path: str | os.PathLike) -> Path:
 
 
 def require_free_space(folder: str | os.PathLike, need_bytes: int, what: str) -> None:
-    """Stop before the work starts when `folder`'s disk cannot hold `need_bytes` more."""
+    """Raise UserError, before the work starts, if the disk of `folder` cannot hold `need_bytes` more."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -1,6 +1,6 @@
 """One user of a device at a time, kept by the operating system: a lock dies with its holder, kill -9 included.
 
-The locks of a host are in one folder, which every user and every batch job of it sees: /tmp may be a job's own.
+The locks of a host are in one folder, which every user and every batch job sees: /tmp may be private to a job.
 Standard library only: the commands that run on the target import this under Python 3.9.
 """
 
@@ -33,7 +33,7 @@ def folder() -> Path:
         return Path(os.environ["SMLP_LOCK_DIR"])
     for name in _FOLDERS:
         with contextlib.suppress(OSError):
-            # not what this user may write to: every user must come to the same one
+            # not whether this user may write: every user must come to the same folder
             if os.stat(name).st_mode & stat.S_IWOTH:
                 return Path(name)
     raise UserError(f"no folder for device locks: {', '.join(_FOLDERS)} are not for everybody; name one: SMLP_LOCK_DIR")
@@ -51,7 +51,7 @@ def hold(*devices: str, exclusive: bool) -> Iterator[str]:
     """Hold one of `devices` of this host, alone or with others who share it; yields which. Also a decorator.
 
     Whatever makes the processors work shares "cpu", so that nothing of ours runs beside a measurement on it.
-    A process that has to wait logs who holds the device. Raises UserError if a lock cannot be opened.
+    Waits for the first that becomes free, and logs who holds them. Raises UserError if a lock cannot be opened.
     """
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     descriptors = {}
@@ -112,7 +112,7 @@ def _take(descriptors: dict[str, int], kind: int) -> str | None:
 
 
 def _sign(descriptor: int, exclusive: bool) -> None:
-    """Write down who holds the lock, for those who wait: ourselves, and whom we share it with."""
+    """Write into the lock who holds it, for processes that wait: this process, and those that share it."""
     job = f" (Slurm job {os.environ['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in os.environ else ""
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     command = " ".join(map(shlex.quote, sys.argv))[:300]
@@ -123,7 +123,7 @@ def _sign(descriptor: int, exclusive: bool) -> None:
 
 
 def _holders(descriptor: int) -> list[str]:
-    """What the holders wrote down, without those that have ended."""
+    """The lines of the holders, without those that have ended."""
     lines = os.pread(descriptor, 1 << 16, 0).decode(errors="replace").splitlines()
     found = [(re.match(r"process (\d+) ", line), line) for line in lines]
     return [line for match, line in found if match and os.path.exists(f"/proc/{match[1]}")]

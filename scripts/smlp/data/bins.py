@@ -1,7 +1,7 @@
 """Reading preprocessed images for an engine, batch by batch, as ais_bench groups them.
 
-Here ends what is known of a dataset's layout: callers get the engine's own input, be the bins a file an image or an
-array a shard, float32 or bytes.
+Only this module knows the layout of bins. Callers get the engine's own input from one file per image or from one array
+per shard, of float32 values or of bytes.
 
 NumPy only: the commands that run on the target import this under Python 3.9.
 """

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
     """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
 
-    Raises UserError if the folder is not there, is empty, or does not give every image exactly one label.
+    Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
     root = Path(data_root)
     if not root.is_dir():
@@ -85,7 +85,7 @@ def draw(
 ) -> list[Entry]:
     """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
 
-    To calibrate int8 engines with: were one of these images scored as well, the accuracy would flatter.
+    They calibrate int8 engines: an image that is also scored would flatter the accuracy.
     scored: SHA-256 of image files. The order is that of a digest of seed and path: the same choice on every machine,
     and images that are added later move into it without shuffling the rest. Raises UserError if there are too few.
     """
@@ -168,7 +168,7 @@ def bin_name(number: int) -> str:
 
 
 def packed_name(first_index: int) -> str:
-    """File name of a packed shard; the number is its first image's, so shards never share a name."""
+    """File name of a packed shard; the number is that of its first image, so shards never share a name."""
     return f"images-{first_index:05d}.npy"
 
 

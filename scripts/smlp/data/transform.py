@@ -82,7 +82,7 @@ class Transform:
         return int(self.resize_px * width / height), self.resize_px
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the centre crop in the resized image, outside of it if that is smaller."""
+        """(left, top, right, bottom) of the centre crop in the resized image, partly outside if that is smaller."""
         left, top = (
             # torchvision pads what is missing, the odd pixel behind, and rounds half to even otherwise
             -((crop - have) // 2) if crop > have else round((have - crop) / 2)

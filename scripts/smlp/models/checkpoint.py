@@ -58,7 +58,7 @@ def load_model(
 def load_state_dict(path: str | Path, which: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
     """The weights in a checkpoint and a note that says which were taken.
 
-    which: a key such as "model_ema"; if None the plain weights, or the averaged ones if there are no others.
+    which: a key such as "model_ema". None takes the plain weights, or the averaged ones if there are no others.
     Runs nothing that the file contains: a pickle that asks for more than tensors and plain values is refused.
     """
     path = Path(path)

@@ -63,7 +63,7 @@ class ChannelMLP(nn.Module):
 
     def __init__(self, dim: int, expansion: int) -> None:
         super().__init__()
-        # the positions 0 and 3 are part of the checkpoints' keys: dropout stood at 2 and 4
+        # the positions 0 and 3 are part of the checkpoints' keys: dropout was at 2 and 4
         self.net = nn.Sequential(
             nn.Linear(dim, expansion * dim), nn.GELU(), nn.Identity(), nn.Linear(expansion * dim, dim), nn.Identity()
         )

@@ -62,7 +62,7 @@ def test_golden_logits_through_onnx(variant, export, golden, golden_weights, tmp
     gmacs = sidecar["macs"] / 1e9
     assert round(gmacs, 1) == {"smlpnet_tiny": 5.0, "smlpnet_small": 10.3, "smlpnet_base": 14.0}[variant]
     assert variant != "smlpnet_tiny" or round(gmacs, 2) == 4.99
-    assert f"opset 11, {gmacs:.2f} GMACs an image" in capsys.readouterr().err
+    assert f"opset 11, {gmacs:.2f} GMACs per image" in capsys.readouterr().err
 
 
 def test_sidecar(tiny):
