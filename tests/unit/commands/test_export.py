@@ -47,7 +47,7 @@ def saved(path, state_dict):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_golden_logits_through_onnx(variant, export, golden, golden_weights, tmp_path, capsys, monkeypatch):
+def test_the_onnx_file_gives_the_golden_logits(variant, export, golden, golden_weights, tmp_path, capsys, monkeypatch):
     if variant != "smlpnet_tiny":
         monkeypatch.setattr(export, "PROOF_BATCHES", (1,))  # seconds saved; what matters here follows
     weights = golden_weights(golden.state_dicts[variant]["state_dict"])
@@ -65,7 +65,7 @@ def test_golden_logits_through_onnx(variant, export, golden, golden_weights, tmp
     assert f"opset 11, {gmacs:.2f} GMACs per image" in capsys.readouterr().err
 
 
-def test_sidecar(tiny):
+def test_the_sidecar_states_the_graph_and_the_proof(tiny):
     sidecar = json.loads(files.sidecar_path(tiny.onnx).read_text())
     model = onnx.load(tiny.onnx)
     assert sidecar["model_name"] == "test_resnet"
@@ -86,7 +86,7 @@ def test_sidecar(tiny):
     assert sidecar["emulated"] is False
 
 
-def test_ends(tiny):
+def test_input_and_output_have_our_names(tiny):
     model = onnx.load(tiny.onnx)
     assert [value.name for value in model.graph.input] == ["input"]
     assert [value.name for value in model.graph.output] == ["output"]
@@ -101,17 +101,17 @@ def test_constants_are_folded(tiny):
 
 
 @pytest.mark.parametrize("opset", [9, 11, 18])
-def test_opsets(opset, export, tiny, tmp_path):
+def test_every_supported_opset_is_written(opset, export, tiny, tmp_path):
     target = tmp_path / "a b.onnx"
     assert export.main(flags(tiny.pth, target, "--opset_version", opset)) == 0
     assert onnx_graph.opset(onnx.load(target)) == opset
     images = export.photographs("test_resnet")
-    np.testing.assert_allclose(onnx_graph.run(target, images), export.run_onnx(tiny.onnx, images), atol=1e-4)
+    np.testing.assert_allclose(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images), atol=1e-4)
     assert contents(tmp_path) == ["a b.json", "a b.onnx"]
 
 
 @pytest.mark.parametrize("model_name", ["test_vit", "test_mambaout"])
-def test_models_whose_shapes_cannot_be_inferred(model_name, export, tmp_path):
+def test_models_whose_shapes_cannot_be_inferred_are_exported(model_name, export, tmp_path):
     """Transformers reshape by the batch; opset 11 has no fused attention and no layer norm either."""
     torch.manual_seed(0)
     source = saved(tmp_path / "x.pth", architectures.create(model_name, 7).state_dict())
@@ -136,7 +136,7 @@ def test_photographs_are_preprocessed_for_the_model(export):
 # what is refused
 
 
-def test_a_nan_weight(export, tiny, tmp_path):
+def test_a_nan_weight_is_refused(export, tiny, tmp_path):
     weights = torch.load(tiny.pth, weights_only=True)
     weights["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
     source = saved(tmp_path / "x.pth", weights)
@@ -144,14 +144,14 @@ def test_a_nan_weight(export, tiny, tmp_path):
     assert message.startswith(f"{source}: layer1.0.conv1.weight has 1 values that are NaN or infinite")
 
 
-def test_weights_that_overflow(export, tiny, tmp_path):
+def test_weights_that_overflow_are_refused(export, tiny, tmp_path):
     weights = torch.load(tiny.pth, weights_only=True)
     weights["fc.weight"].fill_(3e38)
     message = refusal(export, tmp_path, saved(tmp_path / "x.pth", weights))
     assert message == "an output at batch 1 is NaN or infinite; check the checkpoint's weights"
 
 
-def test_a_difference_above_the_tolerance(export, tiny, tmp_path):
+def test_a_difference_above_the_tolerance_is_refused(export, tiny, tmp_path):
     message = refusal(export, tmp_path, tiny.pth, "--tolerance", "1e-12")
     assert message.startswith("the ONNX file differs from PyTorch by ")
     assert "--tolerance" in message
@@ -166,7 +166,7 @@ def test_an_older_file_survives_a_refused_export(export, tiny, tmp_path):
     assert target.read_text() == "older"
 
 
-def test_an_operator_that_the_opset_lacks(export, tmp_path):
+def test_an_operator_that_the_opset_lacks_is_named(export, tmp_path):
     source = saved(tmp_path / "x.pth", architectures.create("test_coatnet", 7).state_dict())
     message = refusal(export, tmp_path, source, "--opset_version", 9, model_name="test_coatnet")
     assert message.startswith("test_coatnet: opset 9 cannot express it (")
@@ -174,7 +174,7 @@ def test_an_operator_that_the_opset_lacks(export, tmp_path):
     assert "\n" not in message
 
 
-def test_a_name_that_does_not_end_in_onnx(export, tiny, tmp_path):
+def test_a_name_that_does_not_end_in_onnx_is_refused(export, tiny, tmp_path):
     with pytest.raises(UserError, match=r"x\.json: a name ending in \.onnx was expected"):
         export.main(flags(tiny.pth, tmp_path / "x.json"))
     assert contents(tmp_path) == []
@@ -192,14 +192,14 @@ def test_a_name_that_does_not_end_in_onnx(export, tiny, tmp_path):
         (["--source_onnx_path", "y.onnx"], "not allowed with"),
     ],
 )
-def test_wrong_usage(wrong, word, export, tmp_path, capsys):
+def test_wrong_usage_is_refused(wrong, word, export, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         export.main(flags("x.pth", tmp_path / "x.onnx", *wrong))
     assert stopped.value.code == 2
     assert word in capsys.readouterr().err
 
 
-def test_command(command, tmp_path):
+def test_a_missing_checkpoint_is_one_line_and_leaves_nothing(command, tmp_path):
     """An error as the user sees it."""
     target = tmp_path / "out" / "x.onnx"
     finished = command("export", *flags(tmp_path / "no ne.pth", target))
@@ -239,7 +239,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     model = onnx.load(target)
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
     images = export.photographs("test_resnet")
-    np.testing.assert_array_equal(onnx_graph.run(target, images), export.run_onnx(tiny.onnx, images))
+    np.testing.assert_array_equal(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images))
     sidecar = json.loads(target.with_suffix(".json").read_text())
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
     assert sidecar["compared_with"] == "itself at batch 1"
@@ -284,14 +284,14 @@ def reshaped(batch):
     )
 
 
-def test_a_batch_that_is_only_claimed_to_be_free(export, tmp_path):
+def test_a_batch_that_is_only_claimed_to_be_free_is_refused(export, tmp_path):
     source = tmp_path / "x.onnx"
     onnx.save(reshaped(1), source)
     message = refusal(export, tmp_path, source)
     assert "ONNX Runtime cannot run it at batch 3" in message
 
 
-def test_an_output_that_is_no_list_of_scores(export, tmp_path):
+def test_an_output_that_is_no_list_of_scores_is_refused(export, tmp_path):
     model = reshaped(1)
     del model.graph.node[1]
     model.graph.node[0].output[0] = "output"
@@ -301,7 +301,7 @@ def test_an_output_that_is_no_list_of_scores(export, tmp_path):
     assert "x.onnx: its output has shape (1, 3, 1, 1) for one image; (1, classes) was expected" in message
 
 
-def test_a_ready_made_file_that_is_none(export, tmp_path):
+def test_a_ready_made_file_that_is_no_onnx_is_refused(export, tmp_path):
     (tmp_path / "x.onnx").write_text("PK no")
     assert "x.onnx: is not a valid ONNX file" in refusal(export, tmp_path, tmp_path / "x.onnx")
     assert "none.onnx: no such ONNX file" in refusal(export, tmp_path, tmp_path / "none.onnx")

@@ -201,7 +201,7 @@ def test_normalising_is_torchvisions(made):
         ("uint8", BYTES._replace(shape=(4, 14, 14, 3)), "the engine takes uint8 14x14x3"),
     ],
 )
-def test_images_of_another_kind_than_the_engines(made, layout, kind, info, message):
+def test_images_of_another_kind_than_the_engines_are_refused(made, layout, kind, info, message):
     with pytest.raises(UserError, match=message):
         list(bins.batches(bins.find(str(made[layout, kind][0])), info, 4))
 
@@ -210,14 +210,14 @@ def test_images_of_another_kind_than_the_engines(made, layout, kind, info, messa
     "facts",
     ["", "[]", "{}", '{"dtype": "uint8", "shape": [12, 12, 3], "mean": [0, 0, 0], "std": [1, 0, 1]}'],
 )
-def test_a_damaged_description_of_bytes(tmp_path, facts):
+def test_a_damaged_description_of_bytes_is_refused(tmp_path, facts):
     (tmp_path / "a.bin").write_bytes(bytes(12 * 12 * 3))
     (tmp_path / "pixels.json").write_text(facts)
     with pytest.raises(UserError, match="pixels.json: is not"):
         bins.count(tmp_path / "a.bin", FLOATS)
 
 
-def test_a_packed_shard_that_is_cut_off_or_another_than_its_manifest_says(made, tmp_path):
+def test_a_packed_shard_that_is_cut_off_or_contradicts_its_manifest_is_refused(made, tmp_path):
     folder, _ = made["packed", "float32"]
     array = np.load(folder / "images-00000.npy")
     whole = (folder / "images-00000.npy").read_bytes()

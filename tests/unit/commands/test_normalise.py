@@ -99,7 +99,7 @@ def test_bad_inputs_are_refused_and_nothing_is_written(tiny, as_bytes, tmp_path,
     assert not out.exists() and not list(tmp_path.rglob("*.onnx"))
 
 
-def test_a_graph_of_other_channels():
+def test_a_graph_of_other_channels_is_refused():
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 4, 4]) for name in ("input", "output")]
     model = helper.make_model(
         helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "g", ends[:1], ends[1:])

@@ -47,7 +47,7 @@ def fails(retrieve, output, capsys, *flags):
 # the command
 
 
-def test_checkpoint_from_a_path(command, source, output):
+def test_a_checkpoint_is_taken_from_a_path(command, source, output):
     flags = ("--model_name", MODEL, "--source", source, "--output", output)
     finished = command("retrieve", "checkpoint", *flags, "--md5", hashlib.md5(source.read_bytes()).hexdigest())
     assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
@@ -70,7 +70,7 @@ def test_checkpoint_from_a_path(command, source, output):
     assert sidecar["versions"]["torch"] == torch.__version__
 
 
-def test_error_is_one_line_and_status_1(command, source, output):
+def test_an_error_is_one_line_and_status_1(command, source, output):
     finished = command("retrieve", "checkpoint", "--model_name", "test_vit", "--source", source, "--output", output)
     assert (finished.returncode, finished.stdout) == (1, "")
     (line,) = finished.stderr.splitlines()
@@ -78,7 +78,7 @@ def test_error_is_one_line_and_status_1(command, source, output):
     assert list(output.parent.iterdir()) == []
 
 
-def test_demo_from_dataset_to_smlpnet(command, tmp_path):
+def test_the_demo_is_made_from_dataset_to_smlpnet(command, tmp_path):
     folder = tmp_path / "the results"
     finished = command("retrieve", "dataset", "--output", folder / "demo", "--train_images", 12, "--val_images", 10)
     assert finished.returncode == 0, finished.stderr
@@ -196,14 +196,14 @@ def test_an_older_checkpoint_stays_if_the_new_one_fails(retrieve, source, output
         ["dataset", "--output", "d", "--val_images", "0"],
     ],
 )
-def test_wrong_usage(retrieve, capsys, flags):
+def test_wrong_usage_is_refused(retrieve, capsys, flags):
     with pytest.raises(SystemExit) as left:
         retrieve.main(flags)
     assert left.value.code == 2
     assert "usage: " in capsys.readouterr().err
 
 
-def test_too_few_images_and_foreign_folder(retrieve, tmp_path, capsys):
+def test_too_few_images_and_a_foreign_folder_are_refused(retrieve, tmp_path, capsys):
     output = tmp_path / "results" / "demo"
     assert "--val_images 3" in fails(retrieve, output, capsys, "dataset", "--output", output, "--val_images", 3)
     mine = tmp_path / "mine"

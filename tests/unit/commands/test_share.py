@@ -66,7 +66,7 @@ def test_the_second_time_it_is_taken_with_what_lies_beside_it(place):
 
 
 @pytest.mark.parametrize("change", ["content", "flag", "key"])
-def test_what_makes_it_another_entry(place, change):
+def test_another_flag_file_or_key_makes_another_entry(place, change):
     run(place)
     if change == "content":
         (place / "in put.txt").write_text("other content")
@@ -75,7 +75,7 @@ def test_what_makes_it_another_entry(place, change):
     assert runs(place) == 2
 
 
-def test_the_name_of_the_input_and_the_number_of_workers_do_not(place):
+def test_the_name_of_the_input_and_the_number_of_workers_make_no_other_entry(place):
     run(place, "--workers", "2")
     (place / "in put.txt").rename(place / "renamed.txt")
     assert "taken from" in run(place, "--workers", "8", source="renamed.txt", out="elsewhere").stderr
@@ -121,7 +121,7 @@ def test_a_store_that_cannot_be_written_costs_no_result(place):
     assert (place / "out" / "bs2.onnx").read_text() == "content"
 
 
-def test_a_folder_and_a_shard_of_a_dataset(share, tmp_path):
+def test_a_folder_counts_by_its_content_and_a_dataset_by_its_shard(share, tmp_path):
     images = tmp_path / "data" / "val" / "cats"
     images.mkdir(parents=True)
     for number in range(4):
@@ -145,6 +145,6 @@ def test_backends_that_do_not_say_what_their_engines_fit_are_not_shared(share):
     assert "cpu_model" in share.describe(flags, ["python", "compile.py"])["made_for"]
 
 
-def test_nothing_to_run(share):
+def test_a_missing_command_is_refused(share):
     with pytest.raises(UserError, match="give the command behind --"):
         share.main(["--output", "x"])

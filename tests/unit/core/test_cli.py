@@ -74,7 +74,7 @@ def python(code):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk():
+def test_a_full_disk_is_one_line_with_a_hint():
     code = "def main(argv):\n    with open('/dev/full', 'w') as stream: stream.write('x')\ncli.run(main)"
     finished = subprocess.run(python(code), capture_output=True, text=True)
     assert finished.returncode == 1
@@ -82,7 +82,7 @@ def test_a_full_disk():
     assert finished.stderr.count("\n") == 1
 
 
-def test_interrupt_from_the_keyboard():
+def test_ctrl_c_leaves_with_130():
     code = "def main(argv):\n    print('ready', flush=True)\n    sys.stdin.read()\ncli.run(main)"
     with subprocess.Popen(
         python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -115,7 +115,7 @@ def test_help_is_the_docstring_with_every_default(name, command):
         (["--model", "x", "–-batchsize", "4"], "–-batchsize"),  # the en dash of a guide
     ],
 )
-def test_wrong_usage(flags, word, load_command, capsys):
+def test_wrong_usage_is_named(flags, word, load_command, capsys):
     with pytest.raises(SystemExit) as stopped:
         load_command("infer").main(flags)
     assert stopped.value.code == 2
@@ -136,14 +136,14 @@ def test_wrong_usage_leaves_with_2(command):
         (cli.positive_number, {"0.5": 0.5, "1e-4": 1e-4, "3": 3.0}, ["0", "-1", "nan", "inf", "", "x"]),
     ],
 )
-def test_flag_types(kind, good, bad):
+def test_flag_types_take_what_they_name_and_refuse_the_rest(kind, good, bad):
     assert {text: kind(text) for text in good} == good
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a"):
             kind(text)
 
 
-def test_or_fail(capsys):
+def test_or_fail_ends_the_process_with_one_line(capsys):
     assert cli.or_fail(max, 1, 2) == 2
     with pytest.raises(SystemExit) as stopped:
         cli.or_fail(raising(cli.UserError("shard 3: gone")), None)

@@ -11,14 +11,14 @@ from smlp.core import download, files
 from smlp.core.cli import UserError
 
 
-def test_download_with_checksums(server, target):
+def test_a_download_with_the_right_checksums_is_kept(server, target):
     sums = {name: hashlib.new(name, CONTENT).hexdigest().upper() for name in ("md5", "sha256")}
     download.fetch(server.url, target, **sums)
     assert complete(target)
     assert server.requests == [("/a%20file.pth", None, None)]
 
 
-def test_download_without_a_stated_length(server, target):
+def test_a_download_without_a_stated_length_is_kept(server, target):
     server.script = [how(length=False)]
     download.fetch(server.url, target)
     assert complete(target)
@@ -108,7 +108,7 @@ def test_check_decides_and_sees_the_complete_file(server, target, tmp_path, loca
 
 
 @pytest.mark.parametrize("sums", [{"md5": "12"}, {"sha256": "0" * 63 + "x"}, {"md5": "0" * 64}])
-def test_checksum_that_is_none_is_refused_first(server, target, sums):
+def test_an_invalid_checksum_is_refused_first(server, target, sums):
     assert "hexadecimal digits" in error_of(server.url, target, **sums)
     assert not server.requests
     assert not target.parent.exists()
@@ -136,7 +136,7 @@ def test_full_disk_is_seen_before_the_transfer(server, target, monkeypatch):
 # unreachable and unfit sources
 
 
-def test_unreachable_server(target):
+def test_an_unreachable_server_is_named(target):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/x.pth"
@@ -147,7 +147,7 @@ def test_unreachable_server(target):
     assert left(target) == []
 
 
-def test_certificate_that_nobody_trusts(secure, target):
+def test_a_certificate_that_nobody_trusts_is_refused(secure, target):
     message = error_of(secure.url, target)
     assert message.startswith(f"{secure.url}: the server's certificate is not trusted (self-signed certificate)")
     assert "SSL_CERT_FILE" in message
@@ -184,7 +184,7 @@ def test_redirect_from_https_to_http_is_refused(secure, target, monkeypatch):
         ("http:/host/x.pth", "http:/host/x.pth: no such file"),
     ],
 )
-def test_sources_that_are_none(target, source, named):
+def test_invalid_sources_are_named(target, source, named):
     assert named in error_of(source, target)
     assert not target.parent.exists() or left(target) == []
 
@@ -214,7 +214,7 @@ def test_local_file_may_be_the_target(target):
     assert complete(target)
 
 
-def test_local_file_with_a_wrong_checksum(target, tmp_path):
+def test_a_local_file_with_a_wrong_checksum_is_refused(target, tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
     wanted = "f" * 64
     message = error_of(str(tmp_path / "x"), target, sha256=wanted)
@@ -223,5 +223,5 @@ def test_local_file_with_a_wrong_checksum(target, tmp_path):
     assert left(target) == []
 
 
-def test_folder_is_no_source(target, tmp_path):
+def test_a_folder_is_refused(target, tmp_path):
     assert "is no file" in error_of(str(tmp_path), target)

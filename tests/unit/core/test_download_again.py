@@ -129,7 +129,7 @@ def test_empty_answer_is_no_file(server, target):
     assert left(target) == []
 
 
-def test_server_that_closes_without_an_answer(server, target):
+def test_a_server_that_closes_without_an_answer_is_asked_again(server, target):
     def hang_up(handler):
         handler.close_connection = True
 

@@ -28,7 +28,7 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def test_whole_file(tmp_path):
+def test_a_file_has_its_name_only_at_the_end(tmp_path):
     target = tmp_path / "new folder" / "a.txt"
     with files.whole_file(target) as partial:
         assert partial.name == "a.txt"
@@ -87,7 +87,7 @@ def test_others_may_read_what_a_writer_kept_to_itself(tmp_path):
     assert (tmp_path / "a.om").stat().st_mode & 0o777 == 0o640
 
 
-def test_whole_folder(tmp_path):
+def test_a_folder_has_its_name_only_at_the_end(tmp_path):
     target = tmp_path / "deep er" / "results"
     with files.whole_folder(target, OWN) as partial:
         (partial / "1.txt").write_text("one")
@@ -188,7 +188,7 @@ class Interrupt:
 
 
 @pytest.mark.parametrize("kind", ["whole_file", "whole_folder"])
-def test_ctrl_c_at_any_moment_before_the_block(tmp_path, kind):
+def test_ctrl_c_before_the_block_leaves_nothing(tmp_path, kind):
     begun = False
     moment = 0
     while not begun:
@@ -317,7 +317,7 @@ def test_what_belongs_to_other_names_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
-def test_scratch_that_another_run_takes_for_a_dead_ones(tmp_path, monkeypatch, moment):
+def test_scratch_that_another_run_removed_is_made_again(tmp_path, monkeypatch, moment):
     made = []
     mkdir, flock = Path.mkdir, fcntl.flock
 
@@ -350,7 +350,7 @@ def test_write_text_is_utf8(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == "größer ✓\n".encode()
 
 
-def test_json_round_trip(tmp_path):
+def test_json_is_read_as_it_was_written(tmp_path):
     value = {"a": [1, 2.5, None, True], "ü": "x"}
     files.write_json(tmp_path / "a.json", value)
     assert files.read_json(tmp_path / "a.json", "a test") == value
@@ -363,30 +363,30 @@ def test_nan_is_not_json(tmp_path):
     assert tree(tmp_path) == {}
 
 
-def test_missing_json(tmp_path):
+def test_missing_json_is_named_with_what_it_is(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: not found; the sidecar of an engine was expected there"):
         files.read_json(tmp_path / "none.json", "the sidecar of an engine")
 
 
 @pytest.mark.parametrize("text", [b"", b'{"a": ', b"\xff\xfe\x00"])
-def test_damaged_json(tmp_path, text):
+def test_damaged_json_is_named_with_what_it_is(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(UserError, match=r"a\.json: is not JSON .*a sidecar was expected, remove the file"):
         files.read_json(tmp_path / "a.json", "a sidecar")
 
 
-def test_digest(tmp_path):
+def test_a_digest_is_that_of_the_bytes(tmp_path):
     data = np.random.default_rng(0).bytes(3 << 20)
     (tmp_path / "a").write_bytes(data)
     assert files.digest(tmp_path / "a") == hashlib.sha256(data).hexdigest()
     assert files.digest(tmp_path / "a", "md5") == hashlib.md5(data).hexdigest()
 
 
-def test_sidecar_path():
+def test_a_sidecar_has_the_stem_of_its_file():
     assert files.sidecar_path("a.b/bs8.onnx") == Path("a.b/bs8.json")
 
 
-def test_free_space(tmp_path):
+def test_too_little_free_space_is_refused(tmp_path):
     files.require_free_space(tmp_path / "not" / "yet", 1, "a bin")
     need = shutil.disk_usage(tmp_path).total + (1 << 40)
     with pytest.raises(UserError) as error:

@@ -66,7 +66,7 @@ def test_a_free_one_of_several_is_taken(folder, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_who_waits_for_several_takes_the_first_that_gets_free(folder, capsys, monkeypatch):
+def test_a_process_that_waits_for_several_takes_the_first_free_one(folder, capsys, monkeypatch):
     with lock.hold("ascend:0", exclusive=True):
         descriptor = os.open(folder / "smlp-sweep-ascend-1.lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -79,7 +79,7 @@ def test_who_waits_for_several_takes_the_first_that_gets_free(folder, capsys, mo
     ]
 
 
-def test_who_waits_says_for_whom_and_not_for_the_dead(folder):
+def test_a_waiting_process_logs_the_living_holders(folder):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = folder / "smlp-sweep-cpu.lock"
@@ -145,7 +145,7 @@ def test_everybody_comes_to_the_same_folder(tmp_path, monkeypatch):
         lock.folder()
 
 
-def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
+def test_a_missing_lock_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("SMLP_LOCK_DIR", str(tmp_path / "absent"))
     with (
         pytest.raises(UserError, match=r"absent/smlp-sweep-cpu\.lock: cannot open .*No such file.* SMLP_LOCK_DIR"),

@@ -10,7 +10,7 @@ import numpy as np
 from smlp.core import files, provenance
 
 
-def test_describe(tmp_path):
+def test_a_description_has_inputs_versions_and_host(tmp_path):
     source = tmp_path / "a b.pth"
     source.write_bytes(b"weights")
     described = provenance.describe({"checkpoint": source}, ["numpy", "no-such-package"], batch=4)
@@ -35,7 +35,7 @@ def test_describe(tmp_path):
     assert files.read_json(tmp_path / "x.json", "a sidecar") == described
 
 
-def test_emulated():
+def test_an_emulated_run_says_so():
     assert provenance.describe(emulated=True)["emulated"] is True
 
 

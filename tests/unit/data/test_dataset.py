@@ -65,7 +65,7 @@ def test_the_flat_layout_takes_labels_from_the_file(flat):
     assert dataset.list_images(flat) == expected
 
 
-def test_another_split(tmp_path):
+def test_another_split_can_be_listed(tmp_path):
     touch(tmp_path / "test" / "a" / "1.png")
     assert dataset.list_images(tmp_path, "test") == [(0, "test/a/1.png", "a", 0)]
 
@@ -242,7 +242,7 @@ def test_a_damaged_shard_has_to_be_made_again(folders, tmp_path, damage):
     assert dataset.token(shard, entries, folders) == dataset.state(entries, folders)
 
 
-def test_a_shard_that_is_not_there_has_the_current_state(folders, tmp_path):
+def test_a_missing_shard_has_the_current_state(folders, tmp_path):
     entries = dataset.list_images(folders)
     states = []
     for index in range(2):

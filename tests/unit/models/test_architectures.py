@@ -37,13 +37,13 @@ def test_keys_shapes_and_parameters_are_those_of_the_published_checkpoints(varia
 
 
 @pytest.mark.parametrize("num_classes", [1, 10])
-def test_another_number_of_classes(num_classes):
+def test_the_number_of_classes_can_be_chosen(num_classes):
     model = architectures.create("smlpnet_tiny", num_classes)
     assert model.get_classifier()[0].weight.shape == (num_classes, 640)
     assert model.num_classes == num_classes
 
 
-def test_reset_classifier():
+def test_the_classifier_can_be_reset():
     model = small()
     images = torch.rand(2, 3, 32, 32)
     features = model.forward_features(images)
@@ -86,7 +86,7 @@ def test_stochastic_depth_is_for_training_only():
 
 
 @pytest.mark.parametrize("img_size", [100, (64, 32)])
-def test_an_impossible_image_size(img_size):
+def test_an_impossible_image_size_is_refused(img_size):
     with pytest.raises(ValueError, match="img_size"):
         small(img_size=img_size)
 
@@ -100,7 +100,7 @@ def test_timm_knows_how_to_preprocess_for_ours():
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
-def test_other_timm_models_by_name(name):
+def test_other_timm_models_are_made_by_name(name):
     model = architectures.create(name, 4)
     with torch.inference_mode():
         assert model(torch.zeros(1, 3, 160, 160)).shape == (1, 4)
@@ -121,7 +121,7 @@ def test_an_unknown_name_names_near_ones(name, near):
         architectures.create(name)
 
 
-def test_a_name_like_no_other():
+def test_a_name_unlike_all_others_is_refused_without_a_guess():
     with pytest.raises(UserError, match="model '%' is not known") as error:
         architectures.require_known("%")
     assert "did you mean" not in str(error.value)

@@ -73,14 +73,14 @@ class Hostile:
         (lambda weights: {"model_ema": weights, "optimizer": {"state": {}}}, "model_ema"),
     ],
 )
-def test_finds_the_weights(tmp_path, weights, wrap, note):
+def test_the_weights_are_found(tmp_path, weights, wrap, note):
     found, found_note = checkpoint.load_state_dict(saved(tmp_path, wrap(weights)))
     assert found_note == note
     assert list(found) == list(weights)
     assert all(torch.equal(found[key], weights[key]) for key in weights)
 
 
-def test_takes_the_averaged_weights_when_asked(tmp_path, weights):
+def test_averaged_weights_are_taken_when_asked_for(tmp_path, weights):
     averaged = {key: value + 1 for key, value in weights.items()}
     path = saved(tmp_path, {"model": weights, "model_ema": averaged})
     found, note = checkpoint.load_state_dict(path, which="model_ema")
@@ -88,12 +88,12 @@ def test_takes_the_averaged_weights_when_asked(tmp_path, weights):
     assert torch.equal(found["fc.bias"], averaged["fc.bias"])
 
 
-def test_reads_the_format_before_pytorch_1_6(tmp_path, weights):
+def test_the_format_before_pytorch_1_6_is_read(tmp_path, weights):
     path = saved(tmp_path, {"model": weights}, _use_new_zipfile_serialization=False)
     assert torch.equal(checkpoint.load_state_dict(path)[0]["fc.bias"], weights["fc.bias"])
 
 
-def test_reads_safetensors_whatever_the_suffix(tmp_path, weights):
+def test_safetensors_are_read_whatever_the_suffix(tmp_path, weights):
     from safetensors.torch import save_file
 
     path = tmp_path / "weights.pth"
@@ -147,14 +147,14 @@ def test_torchscript_is_refused_with_how_to_save_it(tmp_path):
 
 @pytest.mark.parametrize("keep", [1, 100, 0.5, 0.999])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_truncated_file(tmp_path, weights, keep, legacy):
+def test_a_truncated_file_is_refused(tmp_path, weights, keep, legacy):
     path = saved(tmp_path, weights, _use_new_zipfile_serialization=not legacy)
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
     assert "damaged or truncated" in refusal(path)
 
 
-def test_truncated_safetensors(tmp_path, weights):
+def test_truncated_safetensors_are_refused(tmp_path, weights):
     from safetensors.torch import save_file
 
     path = tmp_path / "x.safetensors"
@@ -172,7 +172,7 @@ def test_other_files_are_named_by_how_they_begin(tmp_path, content):
     assert repr(content[:24]) in refusal(path)
 
 
-def test_missing_empty_and_folder(tmp_path):
+def test_a_missing_file_an_empty_one_and_a_folder_are_refused(tmp_path):
     assert "no such checkpoint" in refusal(tmp_path / "none.pth")
     (tmp_path / "empty.pth").touch()
     assert "is empty" in refusal(tmp_path / "empty.pth")
@@ -193,17 +193,17 @@ def test_missing_empty_and_folder(tmp_path):
         ({"a": torch.eye(3).to_sparse()}, "'a' has shape (3, 3)"),
     ],
 )
-def test_no_weights_inside(tmp_path, content, named):
+def test_a_file_without_weights_is_refused(tmp_path, content, named):
     assert named in refusal(saved(tmp_path, content))
 
 
-def test_container_within_itself_ends(tmp_path):
+def test_a_container_within_itself_is_refused(tmp_path):
     loop = {}
     loop["model"] = loop
     assert "has no weights, only model" in refusal(saved(tmp_path, loop))
 
 
-def test_key_that_is_not_there(tmp_path, weights):
+def test_a_missing_key_is_named_with_those_that_exist(tmp_path, weights):
     assert "bare state dict" in refusal(saved(tmp_path, weights), which="model_ema")
     message = refusal(saved(tmp_path, {"model": weights, "state_dict_ema": weights}), which="model_ema")
     assert "'model_ema'; it has model, state_dict_ema" in message
@@ -212,7 +212,7 @@ def test_key_that_is_not_there(tmp_path, weights):
 # loading
 
 
-def test_load_model_takes_every_weight(tmp_path, weights):
+def test_every_weight_is_loaded(tmp_path, weights):
     model, facts = checkpoint.load_model(MODEL, saved(tmp_path, {"model": weights}))
     assert not model.training
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
@@ -223,7 +223,7 @@ def test_load_model_takes_every_weight(tmp_path, weights):
     }
 
 
-def test_load_model_smlpnet(tmp_path):
+def test_a_smlpnet_is_loaded(tmp_path):
     generator = torch.Generator().manual_seed(1)
     fresh = architectures.create("smlpnet_tiny", 3).state_dict()
     for value in fresh.values():
@@ -243,18 +243,18 @@ def test_half_precision_weights_load_into_fp32(tmp_path, weights):
     assert torch.equal(model.fc.bias, half["fc.bias"].float())
 
 
-def test_unknown_model(tmp_path, weights):
+def test_an_unknown_model_is_named(tmp_path, weights):
     with pytest.raises(UserError, match="'smlpnet_tyni' is not known.*smlpnet_tiny"):
         checkpoint.load_model("smlpnet_tyni", saved(tmp_path, weights))
 
 
-def test_head_classes_of_models_with_differently_named_heads():
+def test_classes_are_counted_in_heads_of_any_name():
     assert checkpoint.head_classes("smlpnet_tiny", {"mlp_head.0.weight": torch.ones(5, 640)}) == 5
     assert checkpoint.head_classes("test_vit", {"head.bias": torch.ones(4)}) == 4
     assert checkpoint.head_classes("deit_tiny_distilled_patch16_224", {"head.weight": torch.ones(9, 192)}) == 9
 
 
-def test_head_that_is_not_there(weights):
+def test_a_missing_head_is_named(weights):
     headless = {key: value for key, value in weights.items() if not key.startswith("fc.")}
     with pytest.raises(UserError, match=r"no fc\.weight.*give --num_classes"):
         checkpoint.head_classes(MODEL, headless)
@@ -280,7 +280,7 @@ def test_missing_and_unexpected_keys_are_listed_and_counted(weights):
     assert "other.10" not in message
 
 
-def test_weights_of_another_model():
+def test_weights_of_another_model_are_refused():
     message = load_error(architectures.create("test_vit").state_dict())
     assert "missing: conv1.0.weight, " in message
     assert "unexpected: cls_token, " in message

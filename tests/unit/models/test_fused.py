@@ -60,7 +60,7 @@ def test_agrees_with_the_model_in_float64(small, images, stencil):
         assert difference(fuse(small, stencil)(images).numpy(), small(images).numpy()) < 1e-12
 
 
-def test_each_image_by_itself(small, images):
+def test_each_image_is_computed_by_itself(small, images):
     fused = fuse(small)
     with torch.inference_mode():
         alone = torch.cat([fused(images[:1]), fused(images[1:])])

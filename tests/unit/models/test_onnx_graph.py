@@ -51,7 +51,7 @@ def run(model, images):
 IMAGES = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
 
 
-def test_facts():
+def test_facts_count_what_the_graph_contains():
     assert onnx_graph.facts(classifier()) == {
         "opset": 11,
         "parameters": 4 * 3 * 3 * 3 + 4 * 8 * 8 * 5,
@@ -131,18 +131,18 @@ def test_macs_are_those_of_one_image(nodes, weights, macs, batch):
     assert onnx_graph.macs(model) == macs
 
 
-def test_macs_of_a_graph_without_products():
+def test_a_graph_without_products_has_no_macs():
     assert onnx_graph.macs(make([helper.make_node("GlobalAveragePool", ["input"], ["output"])])) == 0
 
 
-def test_batch():
+def test_the_batch_is_that_of_the_input():
     assert onnx_graph.batch(classifier()) is None
     assert onnx_graph.batch(classifier(image=(8, 3, 8, 8), scores=(8, 5))) == 8
     assert onnx_graph.batch(classifier(image=(-1, 3, 8, 8), scores=(-1, 5))) is None
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_with_batch(size):
+def test_a_batch_can_be_fixed(size):
     model = classifier()
     fixed = onnx_graph.with_batch(model, size)
     onnx.checker.check_model(fixed, full_check=True)
@@ -153,17 +153,17 @@ def test_with_batch(size):
     assert onnx_graph.batch(model) is None
 
 
-def test_with_batch_of_an_output_without_a_shape():
+def test_a_batch_can_be_fixed_if_the_output_states_no_shape():
     fixed = onnx_graph.with_batch(classifier(scores=()), 2)
     assert onnx_graph.batch(fixed) == 2
     assert run(fixed, IMAGES[:2]).shape == (2, 5)
 
 
-def test_with_the_batch_that_it_has():
+def test_a_fixed_batch_may_be_fixed_to_itself():
     assert onnx_graph.batch(onnx_graph.with_batch(classifier(image=(4, 3, 8, 8), scores=(4, 5)), 4)) == 4
 
 
-def test_with_another_batch_than_it_has():
+def test_a_fixed_batch_of_another_size_is_refused():
     with pytest.raises(UserError, match="fixed batch of 4; export it with a dynamic batch"):
         onnx_graph.with_batch(classifier(image=(4, 3, 8, 8), scores=(4, 5)), 8)
 
@@ -206,7 +206,7 @@ def test_ends_get_their_names_whatever_else_has_them(names):
     check_renamed(chain(*names), (names[0], names[2]))
 
 
-def test_a_weight_called_input():
+def test_a_weight_called_input_is_renamed():
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "input"], ["y"])]
     check_renamed(nodes, ("x", "y"), {"input": (192, 5)})
 
@@ -242,7 +242,7 @@ def saved(tmp_path, model):
     return path
 
 
-def test_load(tmp_path):
+def test_a_valid_file_is_loaded(tmp_path):
     path = saved(tmp_path, classifier())
     assert onnx_graph.load(path) == onnx.load(path)
 
@@ -280,7 +280,7 @@ def two_outputs():
         (make([helper.make_node("NoSuchOperator", ["input"], ["output"])]), "is not a valid ONNX file"),
     ],
 )
-def test_a_graph_that_is_no_image_classifier(tmp_path, model, message):
+def test_a_graph_that_is_no_image_classifier_is_refused(tmp_path, model, message):
     path = saved(tmp_path, model)
     with pytest.raises(UserError) as error:
         onnx_graph.load(path)
@@ -288,21 +288,21 @@ def test_a_graph_that_is_no_image_classifier(tmp_path, model, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a protobuf", b"\x80\x02}q\x00."])
-def test_a_file_that_is_no_onnx(tmp_path, content):
+def test_a_file_that_is_no_onnx_is_refused(tmp_path, content):
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.onnx: is not a valid ONNX file"):
         onnx_graph.load(path)
 
 
-def test_a_truncated_file(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     path = saved(tmp_path, classifier())
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="is not a valid ONNX file"):
         onnx_graph.load(path)
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.onnx: no such ONNX file; export it"):
         onnx_graph.load(tmp_path / "none.onnx")
 
