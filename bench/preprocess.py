@@ -5,8 +5,9 @@ The guide's way: torchvision's ImageFolder and transforms, a DataLoader with one
 and their bins are compared byte by byte. Rounds alternate; the medians count.
 
 The last row is a run of ten times as many images, which must not slow down. `ratio_to_steady_best` compares its best
-rate with the best steady state of the short runs, from their first result to their last one: without the start of
-Python and its workers, and without the flush to disk. Best with best, because noise only ever slows a run.
+rate with the best steady state of the short runs, which begins with the first result of every worker and ends with the
+last result: without the start of Python and its workers, and without the flush to disk. Best with best, because noise
+only ever slows a run.
 
 Both are timed from the first image to the last, without starting Python (the guide's imports of torch take seconds);
 ours with starting its workers, the manifest and flushing to disk. The whole command, as a user waits for it, is
@@ -83,7 +84,7 @@ def guide(data_root: Path, save_dir: Path) -> float:
 
 
 # Run by itself: started from this file, worker processes would take it for scripts/preprocess.py.
-# Prints the seconds of all, and the images/s from the first result to the last one.
+# Prints the seconds of all, and the images/s from the first result of every worker to the last result.
 _OURS = """
 import contextlib, sys, time
 from pathlib import Path
@@ -99,7 +100,8 @@ transform = preprocess.preprocessing.resolve("smlpnet_tiny")
 start = time.perf_counter()
 preprocess.preprocess(entries, data_root, save_dir, transform, workers=workers)
 print(time.perf_counter() - start)
-print(sum(images for _, images in results[1:]) / (results[-1][0] - results[0][0]))
+# when the first result of every worker is there, none of the later work has begun
+print(sum(images for _, images in results[workers:]) / (results[-1][0] - results[workers - 1][0]))
 """
 
 
@@ -198,6 +200,7 @@ def compare(scratch: Path, images: int, rounds: int, workers: int) -> list[dict[
 
     our_runs, command_runs, guide_runs, long_runs, steady_rates, same = [], [], [], [], [], []
     for _ in range(rounds):
+        shutil.rmtree(our_dir, ignore_errors=True)  # a first run, as in whole_command
         seconds, steady = figures_of("-c", _OURS, data, our_dir, workers)
         our_runs.append(seconds)
         steady_rates.append(steady)
