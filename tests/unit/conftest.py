@@ -1,6 +1,7 @@
 """Fixtures of several unit tests: results to score, and a tabulated sweep."""
 
 import csv
+import importlib
 import json
 from pathlib import Path
 
@@ -162,3 +163,11 @@ def decided(tmp_path_factory):
     """A sweep that is tabulated with a limit of 500 ms; only to be read."""
     sweep = Sweep(tmp_path_factory.mktemp("decision"), result_files.DECIDED_ACCURACY, result_files.DECIDED_THROUGHPUT)
     return sweep.make("--latency_ms_max", 500)
+
+
+@pytest.fixture(scope="session")
+def pil_loader():
+    importlib.import_module("smlp.models.architectures")  # makes torchvision importable beside every build of torch
+    from torchvision.datasets.folder import pil_loader
+
+    return pil_loader

@@ -1,17 +1,14 @@
 """transform.py against torchvision and timm themselves, bit for bit, on every kind of image."""
 
 import contextlib
-import importlib
-import io
 import json
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import KINDS, assert_same, encoded, noise
 from PIL import Image
 
 from smlp.core import cli
@@ -35,14 +32,6 @@ SIZES += [(640, 256), (256, 641), (1200, 901), (290, 645)]  # Pillow 13 resizes 
 
 
 @pytest.fixture(scope="module")
-def pil_loader():
-    importlib.import_module("smlp.models.architectures")  # makes torchvision importable beside every build of torch
-    from torchvision.datasets.folder import pil_loader
-
-    return pil_loader
-
-
-@pytest.fixture(scope="module")
 def torchvision_transform(pil_loader):
     """What smlpnet.md and the model-zoo guide state."""
     from torchvision import transforms
@@ -55,67 +44,6 @@ def torchvision_transform(pil_loader):
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-
-
-def noise(width, height, seed=0):
-    """An RGB image with all frequencies, so that a wrong sampling point shows."""
-    rng = np.random.default_rng([seed, width, height])
-    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-
-
-def encoded(image, kind="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def with_palette_transparency():
-    image = noise(300, 260).convert("P")
-    return encoded(image, transparency=bytes(range(256)))
-
-
-def sixteen_bit():
-    values = np.random.default_rng(0).integers(0, 1 << 16, (270, 260), np.uint16)
-    return encoded(Image.fromarray(values))
-
-
-def rotated_by_exif():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return encoded(noise(300, 200), "JPEG", exif=exif)
-
-
-KINDS = {
-    "RGB JPEG": lambda: encoded(noise(500, 375), "JPEG", quality=90),
-    "progressive JPEG": lambda: encoded(noise(333, 500), "JPEG", progressive=True),
-    "JPEG 4:4:4": lambda: encoded(noise(301, 299), "JPEG", subsampling=0),
-    "grey JPEG": lambda: encoded(noise(500, 334).convert("L"), "JPEG"),
-    "CMYK JPEG": lambda: encoded(noise(400, 300).convert("CMYK"), "JPEG"),
-    "rotated by EXIF": rotated_by_exif,
-    "RGB PNG": lambda: encoded(noise(280, 300)),
-    "RGBA": lambda: encoded(Image.merge("RGBA", (*noise(300, 280).split(), noise(300, 280, 1).getchannel(0)))),
-    "LA": lambda: encoded(Image.merge("LA", noise(300, 280).split()[:2])),
-    "grey PNG": lambda: encoded(noise(300, 280).convert("L")),
-    "palette": lambda: encoded(noise(300, 280).convert("P")),
-    "palette, transparent": with_palette_transparency,
-    "one bit": lambda: encoded(noise(300, 280).convert("1")),
-    "16 bit": sixteen_bit,
-    "RGB PNG, transparent colour": lambda: encoded(noise(260, 280), transparency=(1, 2, 3)),
-    "GIF": lambda: encoded(noise(260, 280).convert("P"), "GIF"),
-    "BMP": lambda: encoded(noise(260, 280), "BMP"),
-    "PPM": lambda: encoded(noise(260, 280), "PPM"),
-    "TIFF": lambda: encoded(noise(260, 280), "TIFF"),
-    "WebP": lambda: encoded(noise(260, 280), "WEBP", lossless=True),
-}
-
-
-def assert_same(content, ours, loader, theirs, tmp_path):
-    path = tmp_path / "image.JPEG"  # the suffix does not matter, as in ImageNet, which holds a PNG named .JPEG
-    path.write_bytes(content)
-    expected = theirs(loader(path)).numpy()
-    got = ours(content)
-    assert got.dtype == np.float32 and got.shape == ours.shape and got.flags.c_contiguous
-    assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.filterwarnings("ignore:Palette images")
@@ -164,106 +92,6 @@ def test_a_result_can_be_written_into_a_batch():
     preprocessing.SMLPNET(content, out=batch[1])
     assert batch[1].tobytes() == preprocessing.SMLPNET(content).tobytes()
     assert np.isnan(batch[[0, 2]]).all()
-
-
-@pytest.mark.parametrize(
-    "model_name",
-    [
-        "smlpnet_tiny",
-        "smlpnet_small.ms_in1k",
-        "resnet18",
-        "gmlp_s16_224",
-        "crossvit_9_240",  # 240 / 0.875 is no whole number
-        "fbnetv3_b",  # bilinear, 0.95
-        "vit_large_patch14_clip_336",  # squash
-        "vit_base_patch16_sapiens2",  # squash, bilinear, not square
-    ],
-)
-def test_other_models_are_preprocessed_as_timm_does(model_name, pil_loader, tmp_path):
-    import timm
-    from timm.data import create_transform, resolve_data_config
-
-    cfg = timm.get_pretrained_cfg(model_name).to_dict()
-    theirs = create_transform(**resolve_data_config(pretrained_cfg=cfg), is_training=False)
-    ours = preprocessing.resolve(model_name)
-    for kind in ("RGB JPEG", "progressive JPEG", "grey PNG"):
-        assert_same(KINDS[kind](), ours, pil_loader, theirs, tmp_path)
-
-
-def data_config(**changes):
-    return {
-        "input_size": (3, 96, 96),
-        "interpolation": "bicubic",
-        "mean": (0.5, 0.4, 0.3),
-        "std": (0.2, 0.3, 0.4),
-        "crop_pct": 0.9,
-        "crop_mode": "center",
-        **changes,
-    }
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        data_config(crop_mode="squash", input_size=(3, 64, 97)),
-        data_config(crop_pct=1.0),
-        data_config(interpolation="lanczos"),
-        data_config(interpolation="nearest"),
-        data_config(interpolation="box"),
-        data_config(interpolation="hamming"),
-    ],
-    ids=str,
-)
-def test_every_supported_setting_agrees_with_timm(config, pil_loader, tmp_path):
-    from timm.data import create_transform
-
-    ours = preprocessing._from_data_config("some model", config)
-    assert_same(encoded(noise(211, 150)), ours, pil_loader, create_transform(**config, is_training=False), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("config", "named"),
-    [
-        (data_config(crop_mode="border"), "border"),
-        (data_config(input_size=(1, 96, 96)), "1 input channels"),
-        (data_config(input_size=(3, 96, 64)), "96x64"),
-        (data_config(interpolation="random"), "random"),
-    ],
-    ids=["border", "one channel", "not square", "random"],
-)
-def test_settings_that_are_not_supported_are_refused(config, named):
-    with pytest.raises(cli.UserError, match=named) as caught:
-        preprocessing._from_data_config("odd_model", config)
-    assert "odd_model" in str(caught.value)
-
-
-@pytest.mark.parametrize("model_name", ["smlpnet_tiyn", "resnet18.no_such_tag", "deepseek_vit_412m", "../x", ""])
-def test_a_model_without_usable_preprocessing_is_named(model_name):
-    with pytest.raises(cli.UserError) as caught:
-        preprocessing.resolve(model_name)
-    assert model_name in str(caught.value)
-
-
-def test_our_models_state_the_same_settings_in_timm():
-    import timm
-    from timm.data import resolve_data_config
-
-    importlib.import_module("smlp.models.architectures")
-    for model_name in ("smlpnet_tiny", "smlpnet_small", "smlpnet_base"):
-        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(model_name).to_dict())
-        assert (
-            preprocessing.resolve(model_name)
-            == preprocessing._from_data_config(model_name, config)
-            == preprocessing.SMLPNET
-        )
-
-
-def test_our_models_need_no_torch():
-    code = (
-        "import sys; from smlp.models import preprocessing; preprocessing.resolve('smlpnet_base'); "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'timm')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 0
 
 
 def test_the_settings_go_into_json():
