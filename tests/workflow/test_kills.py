@@ -30,7 +30,7 @@ def test_kills_in_every_stage_leave_the_same_results(demo, finished_demo):
     assert demo.scratch() == []
     patterns = ["**/*.bin", "**/manifest.csv", "infer/**/*.npy", "**/*.onnx", "**/*.pth", "tables/accuracy.*"]
     uninterrupted, rerun = finished_demo.contents(*patterns), demo.contents(*patterns)
-    assert len(uninterrupted) == 24 + 3 + 15 * 8 + 3 + 1 + 2
+    assert len(uninterrupted) == 24 + 3 + 15 * 8 + 3 + 1 + 3
     assert sorted(rerun) == sorted(uninterrupted)
     assert [path for path in rerun if rerun[path] != uninterrupted[path]] == []
     everything = {path for path in finished_demo.contents("**/*") if "/logs/" not in path}
