@@ -63,7 +63,8 @@ def test_examples_of_settings_are_valid(block):
     example = yaml.safe_load(block.text)
     if "channels" not in example:
         shipped = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-        settings.complete({**shipped, **example}, block.page)
+        complete = settings.complete({**shipped, **example}, block.page)
+        assert example.keys() <= complete.keys()
 
 
 def test_every_block_has_a_language_that_is_checked():
