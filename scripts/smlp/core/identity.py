@@ -1,9 +1,10 @@
 """Which artefact is it? The id that a sidecar states, what the id is made of, and the checks that hold it.
 
 A sidecar has these keys beside its own facts:
-  identity  what makes the artefact this one and no other: `kind`; `files`, the SHA-256 of each of its files; `made_from`,
-            the ids of what it was made from; `flags`; `code`, a digest; `versions` of packages; `host`, the features of
-            this machine that the result depends on; `environment`, the variables that the settings ask for
+  identity  what makes the artefact this one and no other: `kind`; `files`, the SHA-256 of each of its files;
+            `made_from`, the ids of what it was made from; `flags`; `code`, a digest; `versions` of packages; `host`,
+            the features of this machine that the result depends on; `environment`, the variables that the settings
+            ask for
   id        the digest of `identity`
   start     of everything that belongs to a model: {id, sha256, md5} of the checkpoint or ONNX file that it starts from
   seal      the digest of all the rest, so that a sidecar that was edited or mixed is noticed
@@ -68,8 +69,9 @@ def state(
 ) -> dict[str, Any]:
     """The keys `id` and `identity` of a new artefact's sidecar.
 
-    content: what `contents` found, or digests of what else the artefact consists of. made_from: role -> id. flags: those
-    that decide what is made, none that only says where something is. host: None if the result is the same on any host.
+    content: what `contents` found, or digests of what else the artefact consists of. made_from: role -> id. flags:
+    those that decide what is made, none that only says where something is. host: None if the result is the same on any
+    host.
     """
     identity = {
         "kind": kind,
