@@ -42,7 +42,6 @@ rule preprocess_shard:
         " --key {params.tools:q}"
         " --shard_of {params.shard_of:q}"
         " --output {output.folder:q}"
-        " --output {output.sidecar:q}"
         " --"
         " python scripts/preprocess.py"
         " {params.flags:q}"
@@ -57,6 +56,7 @@ rule preprocess_calibration:
     """Draw training images to calibrate int8 engines with, none of which is scored."""
     input:
         scored=lambda wildcards: sweep.scored(wildcards.transform),
+        sidecars=lambda wildcards: sweep.scored_sidecars(wildcards.transform),
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/calibration"),
         sidecar="results/preprocess/{dataset}/{transform}/calibration.json",

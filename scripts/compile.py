@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smlp import backends
-from smlp.backends.base import CUDA, Backend, EngineFailure, Options, memory_named
-from smlp.core import cli, files, lock, provenance
+from smlp.backends.base import CALIBRATION, CUDA, Backend, EngineFailure, Options, memory_named
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
+from smlp.core.provenance import Facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,11 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.record_failure:
             raise
         cli.say(f"no engine: {failure}")
+        backend, made_from = backends.load(flags.backend), _made_from(source, options)
         with files.whole_file(flags.output) as partial:
-            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
+            for suffix in (flags.output.suffix, *backend.companions):
                 partial.with_suffix(suffix).touch()
+            state = _state(backend, flags.precision, flags.batch_size, made_from, partial, options, flags.variant)
             about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
-            record = provenance.describe({"source": source}, failed=str(failure), **about, batch=flags.batch_size)
+            record = provenance.describe(
+                {"source": source},
+                state=state,
+                failed=str(failure),
+                **about,
+                batch=flags.batch_size,
+                start=made_from["source"].start,
+            )
             files.write_json(files.sidecar_path(partial), record)
     return 0
 
@@ -57,8 +68,8 @@ def compile_engine(
     variant: name of the target, "" for a plain one; the sidecar records it.
 
     Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
-    would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
-    EngineFailure if the settings are right and there can be no engine all the same.
+    would not take, a source of the other kind, or that is not as its sidecar says, and an engine whose own batch size
+    is not the one asked for; EngineFailure if the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
     if precision not in backend.precisions:
@@ -75,6 +86,7 @@ def compile_engine(
     backend.check_options(options)
     if not source.exists():
         raise UserError(f"{source}: no such file to compile; make it with scripts/export.py or scripts/retrieve.py")
+    made_from = _made_from(source, options)
     with files.whole_file(output) as partial:
         with _device(backend, options), memory_named(f"{output}: batch {batch_size}"):
             facts = backend.compile(source, partial, precision=precision, batch_size=batch_size, options=options)
@@ -85,14 +97,56 @@ def compile_engine(
         sidecar = provenance.describe(
             {"source": source},
             backend.packages,
+            state=_state(backend, precision, batch_size, made_from, partial, options, variant),
             backend=backend_name,
             precision=precision,
             **_named(variant),
             options=options,
             **facts,
-            sha256=files.digest(partial),
+            start=made_from["source"].start,
         )
         files.write_json(files.sidecar_path(partial), sidecar)
+
+
+def _made_from(source: Path, options: Options) -> dict[str, identity.Known]:
+    """What an engine is made from, checked: the source, and the bins that it is calibrated with."""
+    made_from = {"source": identity.known(source)}
+    folder = options.get(CALIBRATION.name)
+    if folder and Path(folder).is_dir():  # the backend says what it misses
+        made_from["calibration"] = identity.known(folder)
+    return made_from
+
+
+def _state(
+    backend: Backend,
+    precision: str,
+    batch_size: int,
+    made_from: Mapping[str, identity.Known],
+    partial: Path,
+    options: Options,
+    variant: str,
+) -> Facts:
+    """Which engine it is whose files are `partial` and its companions."""
+    about = {"backend": backend.name, "precision": precision, "batch_size": batch_size, "variant": variant}
+    return identity.state(
+        "engine",
+        identity.contents(partial, backend.companions),
+        made_from={role: artefact.id for role, artefact in made_from.items()},
+        flags={**about, "options": _without_paths(backend, options)},
+        code=code_digest("compile", backend.name),
+        versions=provenance.versions(backend.made_by),
+        host=backend.made_for(options) if backend.made_for else None,
+    )
+
+
+def _without_paths(backend: Backend, options: Options) -> dict[str, str]:
+    """The options that decide what is made. A file counts by its content, and so does one that is passed on."""
+    kinds = {option.name: option.kind for option in backend.options}
+    return {
+        name: files.digest(value) if kinds.get(name, "file") == "file" and Path(value).is_file() else value
+        for name, value in options.items()
+        if kinds.get(name) not in ("folder", "program")
+    }
 
 
 def _device(backend: Backend, options: Options) -> contextlib.AbstractContextManager:

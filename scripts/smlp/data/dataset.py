@@ -141,7 +141,7 @@ def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: 
     current = state(entries, data_root)
     try:
         sidecar = files.read_json(sidecar_path(shard_folder), "the sidecar of a shard")
-        if sidecar["state"] == current:
+        if sidecar["images_state"] == current:
             return current
         rows = read_manifest(Path(shard_folder) / MANIFEST)
         made_from = {row.index: (row.image, row.label, row.sha256) for row in rows}
@@ -152,7 +152,7 @@ def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: 
     if listed == {entry.index: (entry.image, entry.label) for entry in entries} and all(
         files.digest(Path(data_root, entry.image)) == made_from[entry.index][2] for entry in entries
     ):
-        return sidecar["state"]
+        return sidecar["images_state"]
     return current
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import backends
+from ..core import files
 from ..core.cli import UserError
 from ..data import dataset
 from ..models import preprocessing
@@ -136,6 +137,10 @@ class Sweep:
         """What everything about a model is made from: its checkpoint, or the ONNX file that replaces the export."""
         return f"results/retrieve/{model}/" + ("checkpoint.pth" if self._has_checkpoint(model) else "model.onnx")
 
+    def start_sidecar(self, model: str) -> str:
+        """The sidecar of what everything about a model is made from."""
+        return _sidecar(self.start(model))
+
     def export_flags(self, model: str, opset: str) -> list[str]:
         """All flags of the export but where to write. opset: "", or "_opset<version>"."""
         entry = self._models[model]
@@ -169,15 +174,19 @@ class Sweep:
         """The file that an engine is compiled from."""
         return self.onnx_file(cell) if _compiles_from(cell) == "onnx" else self.start(cell.model)
 
-    def source_sidecar(self, cell: Cell) -> list[str]:
-        """What compile.py reads beside an ONNX file. It is made with it, and its times do not matter."""
-        return [self.onnx_file(cell).replace(".onnx", ".json")] if _compiles_from(cell) == "onnx" else []
+    def source_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that an engine is compiled from."""
+        return _sidecar(self.source(cell))
 
     def calibration(self, cell: Cell) -> list[str]:
         """The calibration bins of an engine, none if its precision needs none."""
         if cell.precision not in backends.load(cell.backend).calibrated:
             return []
         return [f"results/preprocess/{self.dataset}/{self.transform(cell.model)}/calibration"]
+
+    def calibration_sidecar(self, cell: Cell) -> list[str]:
+        """The sidecar of an engine's calibration bins."""
+        return [f"{folder}.json" for folder in self.calibration(cell)]
 
     def options(self, cell: Cell) -> dict[str, str]:
         """Every option of compiling an engine: what the target says, what the settings say, what the sweep gives."""
@@ -234,6 +243,10 @@ class Sweep:
         suffixes = backends.load(cell.backend).companions
         return [str(Path(self.engine(cell)).with_suffix(suffix)) for suffix in suffixes]
 
+    def engine_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that a backend runs."""
+        return _sidecar(self.engine(cell))
+
     # preprocess
 
     @property
@@ -245,6 +258,10 @@ class Sweep:
         """The folder of one shard's bins, preprocessed for the model's transform."""
         return self._shard(self.transform(model), shard)
 
+    def bins_sidecar(self, model: str, shard: int | str) -> str:
+        """The sidecar of one shard's bins."""
+        return f"{self.bins(model, shard)}.json"
+
     def all_bins(self, model: str) -> list[str]:
         """The folders of all shards' bins."""
         return self.scored(self.transform(model))
@@ -252,6 +269,10 @@ class Sweep:
     def scored(self, transform: str) -> list[str]:
         """The folders of the bins of all images that are scored."""
         return [self._shard(transform, shard) for shard in self.shards]
+
+    def scored_sidecars(self, transform: str) -> list[str]:
+        """The sidecars of the bins of all images that are scored."""
+        return [f"{folder}.json" for folder in self.scored(transform)]
 
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
@@ -371,6 +392,10 @@ class Sweep:
     def _is_ready_made(self, cell: Cell) -> bool:
         key = backends.load(cell.backend).ready_made
         return key is not None and cell.batch in self._models[cell.model].get(key, {})
+
+
+def _sidecar(file: str) -> str:
+    return str(files.sidecar_path(file))
 
 
 def _compiles_from(cell: Cell) -> str | None:

@@ -71,7 +71,7 @@ def test_the_command_writes_bins_manifest_and_sidecar(data, tmp_path):
     assert sidecar["images"] == sidecar["bins"] == 7 and sidecar["bytes"] == 7 * IMAGE_BYTES
     assert sidecar["skipped"] == [] and sidecar["emulated"] is False
     assert sidecar["transform"] == json.loads(json.dumps(preprocessing.SMLPNET.to_dict()))
-    assert sidecar["state"] == dataset.state(dataset.list_images(data), data)
+    assert sidecar["images_state"] == dataset.state(dataset.list_images(data), data)
     assert {"python", "numpy", "pillow"} <= set(sidecar["versions"])
 
 
@@ -173,9 +173,9 @@ def test_bad_images_can_be_left_out_and_are_listed(data, tmp_path, jpeg, batch_s
     assert sidecar["images"] == 5 and sidecar["bytes"] == 5 * IMAGE_BYTES
 
     os.utime(data / "val" / "cats" / "1.JPEG", (0, 0))
-    assert dataset.token(bins, good, data) == sidecar["state"]
+    assert dataset.token(bins, good, data) == sidecar["images_state"]
     (data / "val" / "cats" / "1.JPEG").write_bytes(jpeg(1))
-    assert dataset.token(bins, good, data) != sidecar["state"]
+    assert dataset.token(bins, good, data) != sidecar["images_state"]
 
 
 def test_a_dataset_of_bad_images_only_is_an_error(data, tmp_path, capfd):

@@ -183,7 +183,7 @@ def make_shard(folders, shard_folder, skip=()):
     shard_folder.mkdir(parents=True)
     dataset.write_manifest(shard_folder / "manifest.csv", rows)
     state = dataset.state(entries, folders)
-    files.write_json(dataset.sidecar_path(shard_folder), {"state": state, "skipped": skipped})
+    files.write_json(dataset.sidecar_path(shard_folder), {"images_state": state, "skipped": skipped})
     return state
 
 
@@ -228,9 +228,9 @@ def test_another_list_of_images_changes_the_token(folders, tmp_path):
         lambda shard: dataset.sidecar_path(shard).unlink(),
         lambda shard: dataset.sidecar_path(shard).write_text("{"),
         lambda shard: dataset.sidecar_path(shard).write_text("[]"),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"state": "x"}'),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"state": "x", "skipped": [1]}'),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"state": "x", "skipped": [{"index": []}]}'),
+        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x"}'),
+        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x", "skipped": [1]}'),
+        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x", "skipped": [{"index": []}]}'),
     ],
 )
 def test_a_damaged_shard_has_to_be_made_again(folders, tmp_path, damage):
