@@ -61,4 +61,4 @@ clean:
 STAGES := $(shell sed -n 's/^STAGES = //p' scripts/smlp/workflow/plan.py | tr -d '(),"')
 clean-%:
 	@case " $(STAGES) " in *" $* "*) ;; *) echo "error: no stage $*; one of $(STAGES)" >&2; exit 1;; esac
-	@rm -rf results/$(if $(filter tabulate,$*),tables,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv
+	@rm -rf results/$(if $(filter tabulate,$*),tables results/tables.outdated,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv
