@@ -6,8 +6,8 @@ from scripts.smlp import backends
 from scripts.smlp.core import cli
 from scripts.smlp.core.provenance import versions
 from scripts.smlp.workflow import plan
-from scripts.smlp.workflow.why import code_digest
 from scripts.smlp.workflow.plan import Cell
+from scripts.smlp.workflow.why import code_digest, note_code
 
 sweep = plan.Sweep(config)
 hosts = sweep.hosts

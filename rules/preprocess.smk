@@ -8,6 +8,7 @@ results/preprocess/{dataset}/{transform}/calibration/, some images of the traini
 
 onstart:
     cli.or_fail(sweep.require_images)
+    note_code()
 
 
 rule preprocess_shard:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import collections
-import contextlib
 import difflib
 import functools
 import json
@@ -17,11 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import files
-from . import digest
+from ..core import code, files
 
 # What each code digest consists of: a file <digest>.json for each. Where it is missing, the modules are not named.
 NOTES = Path("results/.watched/code")
+# The same of the digests that this process has computed, and whether it writes them down.
+_modules: dict[str, dict[str, str]] = {}
+_noting = False
 WIDTH = 100
 _NOT_SET = "not set"
 # Parameters that say in other words what others of the same job say.
@@ -34,22 +35,39 @@ _LONGEST = 44
 
 @functools.cache
 def code_digest(command: str, backend: str | None = None) -> str:
-    """As digest.code_digest; it also notes the modules, so that a later run can tell which of them has changed."""
-    found = digest.code_digest(command, backend)
+    """As code.code_digest; a run notes what it consists of, so that a later one can tell which module has changed."""
+    found = code.code_digest(command, backend)
+    _modules[found] = code.code_modules(command, backend)
+    if _noting:
+        _note(found)
+    return found
+
+
+def note_code() -> None:
+    """Note what every digest consists of, for later runs: of those that are known, and of those still to come."""
+    global _noting
+    _noting = True
+    for found in _modules:
+        _note(found)
+
+
+def _note(found: str) -> None:
     note = NOTES / f"{found}.json"
     if not note.exists():
-        with contextlib.suppress(OSError):  # a plan can be looked at where nothing can be written
-            files.write_json(note, digest.code_modules(command, backend))
-    return found
+        files.write_json(note, _modules[found])
 
 
 def changed_modules(was: str, now: str) -> list[str]:
     """The modules in which two code digests differ; none if it was not noted what one of them consists of."""
+    old, new = (_consists_of(found) for found in (was, now))
+    return sorted({f"scripts/{module}" for module, _ in old.items() ^ new.items()}) if old and new else []
+
+
+def _consists_of(found: str) -> dict[str, str]:
     try:
-        old, new = (json.loads((NOTES / f"{name}.json").read_text(encoding="utf-8")).items() for name in (was, now))
+        return _modules.get(found) or json.loads((NOTES / f"{found}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    return sorted({f"scripts/{module}" for module, _ in old ^ new})
+        return {}
 
 
 # --- the parameters of a job

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from smlp.workflow import digest, why
+from smlp.core import code
+from smlp.workflow import why
 
 TOOLS = {"onnxruntime": "1.27.0", "numpy": "2.4.6"}
 
@@ -95,13 +96,17 @@ def test_code_whose_modules_nobody_noted_is_just_its_code(noted):
     assert changed({"code": "c" * 16}, {"code": noted[0]}) == ["its code"]
 
 
-def test_a_digest_of_code_is_noted_with_its_modules(tmp_path, monkeypatch):
+def test_a_run_notes_what_its_digests_consist_of_and_a_plan_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(why, "NOTES", tmp_path / "code")
+    monkeypatch.setattr(why, "_noting", False)
     why.code_digest.cache_clear()
-    found = why.code_digest("evaluate")
-    assert found == digest.code_digest("evaluate")
-    modules = json.loads((tmp_path / "code" / f"{found}.json").read_text())
-    assert modules == digest.code_modules("evaluate") and "smlp/results/statistics.py" in modules
+    before = why.code_digest("evaluate")
+    assert before == code.code_digest("evaluate") and not why.NOTES.exists()
+    why.note_code()
+    after = why.code_digest("tabulate")
+    for digest, command in ((before, "evaluate"), (after, "tabulate")):
+        modules = json.loads((why.NOTES / f"{digest}.json").read_text())
+        assert modules == code.code_modules(command) and f"{command}.py" in modules
 
 
 def test_a_parameter_that_restates_others_is_left_out():
