@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from scripts.smlp.core import cli
-from scripts.smlp.workflow import jobs, outdated, plan, settings
+from scripts.smlp.workflow import jobs, outdated, plan, settings, why
 
 min_version("9.0")
 
@@ -47,6 +47,7 @@ for stage in plan.STAGES:
 onstart:
     cli.or_fail(contents.require_images)
     contents.watch.save()
+    why.note_code()
     if not workflow.touch:
         outdated.set_aside((job.rule.name for job in workflow.dag.needrun_jobs() if job.output))
 
