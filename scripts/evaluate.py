@@ -72,7 +72,7 @@ def evaluate(flags: argparse.Namespace) -> None:
     predictions, num_classes = predict(bins, results, run.num_classes)
     run = dataclasses.replace(run, num_classes=num_classes)
     accuracy = score(predictions)
-    changes = compare(predictions, flags.reference, flags.margin_points) if flags.reference else Changes()
+    changes = compare(predictions, num_classes, flags.reference, flags.margin_points) if flags.reference else Changes()
     if flags.predictions:
         write_predictions(flags.predictions, predictions)
     if flags.json:
@@ -86,8 +86,9 @@ def evaluate(flags: argparse.Namespace) -> None:
     print(f"acc1:{accuracy.top1 / 100:.4f}, acc5:{accuracy.top5 / 100:.4f}")
     if flags.reference:
         cli.say(
-            f"{changes.verdict}: {changes.drop_points:+.3f} points lost against {flags.reference}, 95% interval "
-            f"{changes.drop_low_points:+.3f} to {changes.drop_high_points:+.3f}, margin {flags.margin_points:g}"
+            f"{changes.verdict or 'no verdict'}: {changes.drop_points:+.3f} points lost against {flags.reference}, "
+            f"95% interval {changes.drop_low_points:+.3f} to {changes.drop_high_points:+.3f}, "
+            f"margin {flags.margin_points:g}" + (f"; {changes.verdict_reason}" if changes.verdict_reason else "")
         )
 
 
