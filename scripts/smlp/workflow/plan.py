@@ -330,13 +330,11 @@ class Sweep:
         return flags({"variant": cell.variant or None})
 
     def table_flags(self) -> list[str]:
-        """Published names, references, whose published accuracy is comparable, and the limit of the decision."""
+        """Published names, references, how verdicts are given, and the limit of the decision."""
         names = [f"{name}={entry['model_name']}" for name, entry in self._models.items()]
         references = [f"{name}={self.reference(name)}" for name in self.models]
-        applies = [name for name, entry in self._models.items() if entry["published_weights"]]
-        published = ["--published_applies", *applies] if applies else []
-        own = flags(self._settings["decision"])
-        return ["--published_name", *names, "--reference_of", *references, *published, *own]
+        own = flags({"familywise": self._settings["accuracy"]["familywise"], **self._settings["decision"]})
+        return ["--published_name", *names, "--reference_of", *references, *own]
 
     def _throughput(self, cell: Cell) -> str:
         """The throughput of an engine; of imported results as ais_bench stated it."""
