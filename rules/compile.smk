@@ -35,6 +35,7 @@ rule compile_engine:
         python=of_backend(hosts.compiling_python),
         source=of_cell(sweep.compile_source_flags),
         options=of_cell(sweep.option_flags),
+        environment=of_backend(hosts.environment),
         code=digest_of("compile"),
         tools=of_backend(hosts.compiling_tools),
     message:
@@ -55,6 +56,7 @@ rule compile_engine:
         " --batch_size {wildcards.batch}"
         " {params.source:q}"
         " {params.options:q}"
+        " {params.environment:q}"
         " --output {output.engine:q}"
         " --record_failure"
         " > {log:q} 2>&1"
