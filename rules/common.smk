@@ -6,7 +6,7 @@ from scripts.smlp import backends
 from scripts.smlp.core import cli
 from scripts.smlp.core.provenance import versions
 from scripts.smlp.workflow import plan
-from scripts.smlp.workflow.digest import code_digest
+from scripts.smlp.core.code import code_digest
 from scripts.smlp.workflow.plan import Cell
 
 sweep = plan.Sweep(config)

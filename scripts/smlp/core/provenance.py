@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from . import files
+from . import files, identity
 from .host import cpu_features as cpu_features
 from .host import cpu_model as cpu_model
 
@@ -46,14 +46,17 @@ def describe(
     inputs: Mapping[str, str | os.PathLike] = {},
     packages: Iterable[str] = (),
     emulated: bool = False,
+    state: Mapping[str, Any] = {},
     **own: Any,
 ) -> Facts:
     """The contents of a sidecar: the stage's `own` facts first, then where they come from.
 
-    inputs: role -> file; recorded with its SHA-256. packages: distributions whose versions matter.
+    inputs: role -> file; recorded with its SHA-256. packages: distributions whose versions matter. state: what
+    `identity.state` says the artefact is; the sidecar is sealed then, and may get no more facts.
     """
-    return {
+    described = {
         **own,
+        **state,
         "emulated": emulated,
         "inputs": {role: {"path": str(path), "sha256": files.digest(path)} for role, path in inputs.items()},
         "command": [sys.executable, *sys.argv],
@@ -68,3 +71,4 @@ def describe(
         "started_at": datetime.datetime.fromtimestamp(_STARTED, datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.time() - _STARTED, 3),
     }
+    return identity.sealed(described) if state else described
