@@ -90,6 +90,8 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
         report["smlp"] = provenance.describe(
             packages=backend.packages,
             **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+            settings=engine.settings,
+            environment=dict(flags.env),
             images=done.images,
             device_taken_at=taken_at,
             device_released_at=provenance.now(),
