@@ -28,9 +28,9 @@ def make_decision(
 ) -> pandas.DataFrame:
     """One row per device and precision of the model, with the columns DECISION; empty if no row is eligible there.
 
-    A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference; with
-    latency_ms_max also only if its highest percentile is at most that. Of equals the smaller batch size wins.
-    Rows that were measured under other conditions than most are groups of their own.
+    A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference and others can
+    be judged by it; with latency_ms_max also only if its highest percentile is at most that. Of equals the smaller
+    batch size wins. Rows that were measured under other conditions than most are groups of their own.
     """
     candidates = _candidates(model, throughput, accuracy, reference)
     own = candidates[candidates["is_reference"] & ~candidates["emulated"]]
@@ -69,11 +69,14 @@ def _candidates(
     """
     ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
     key = [*TARGET, "batch"]
-    judged = accuracy[accuracy["model"] == model][[*key, "failed", "verdict", "top1", "drop_points"]]
+    judged = accuracy[accuracy["model"] == model][[*key, "failed", "verdict", "verdict_reason", "top1", "drop_points"]]
     found = ran.drop(columns="failed").merge(judged, on=key, how="left")
-    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1)
+    lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
+    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost
+    none = found["verdict"].isna() & found["verdict_reason"].notna()
     found["verdict"] = found["verdict"].replace("", pandas.NA).fillna("unknown")
     found.loc[found["is_reference"], "verdict"] = "reference"
+    found.loc[none, "verdict"] = "none, for the reason in the accuracy table"
     found.loc[found["failed"].notna(), "verdict"] = "unknown (its accuracy run failed)"
     found["eligible"] = found["verdict"].isin(("pass", "reference"))
     found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{PERCENTILES[0]}"], PERCENTILES[0]
