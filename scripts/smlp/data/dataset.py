@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from ..core import files
 from ..core.cli import UserError
-from .manifest import MANIFEST, read_manifest, whole_number
+from .manifest import MANIFEST, read_manifest, sidecar_path, whole_number
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import Row as Row
@@ -68,6 +68,12 @@ def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]
     if loose:
         return _labelled_by_file(root, split, loose)
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
+
+
+def count_classes(entries: Sequence[Entry]) -> int | None:
+    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
+    in_folders = entries[0].image.count("/") > 1
+    return 1 + max(entry.label for entry in entries) if in_folders else None
 
 
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:
@@ -154,12 +160,6 @@ def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: 
     ):
         return sidecar["state"]
     return current
-
-
-def sidecar_path(shard_folder: str | os.PathLike) -> Path:
-    """The JSON file beside the folder of a shard; a folder's name has no suffix to replace, even with a dot in it."""
-    folder = Path(os.path.abspath(shard_folder))
-    return folder.with_name(folder.name + ".json")
 
 
 def bin_name(number: int) -> str:
