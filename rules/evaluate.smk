@@ -9,7 +9,8 @@ results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json; of a va
 rule evaluate_reference:
     """Score the reference and keep its prediction for every image."""
     input:
-        results=of_model(sweep.reference_outputs),
+        results=of_reference(sweep.own_outputs),
+        imported=ancient(of_reference(sweep.imported)),
         bins=of_model(sweep.all_bins),
     output:
         figures="results/evaluate/{model}/reference/{dataset}.json",
@@ -25,12 +26,13 @@ rule evaluate_reference:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
+        imported=of_reference(contents.imported),
         code=code_digest("evaluate"),
     message:
         "{wildcards.model}: evaluate the reference"
     shell:
         "python scripts/evaluate.py"
-        " --infer_result_dir {input.results:q}"
+        " --infer_result_dir {input.results:q} {input.imported:q}"
         " --labels {input.bins:q}"
         " --model_label {wildcards.model:q}"
         " --json {output.figures:q}"
@@ -41,7 +43,8 @@ rule evaluate_reference:
 rule evaluate_engine:
     """Score an engine and compare it with the reference, image by image."""
     input:
-        results=of_cell(sweep.outputs),
+        results=of_cell(sweep.own_outputs),
+        imported=ancient(of_cell(sweep.imported)),
         bins=of_model(sweep.all_bins),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
         reference_figures="results/evaluate/{model}/reference/{dataset}.json",
@@ -60,12 +63,13 @@ rule evaluate_engine:
     params:
         margin_points=config["accuracy"]["margin_points"],
         about=of_cell(sweep.about),
+        imported=of_cell(contents.imported),
         code=code_digest("evaluate"),
     message:
         "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
     shell:
         "python scripts/evaluate.py"
-        " --infer_result_dir {input.results:q}"
+        " --infer_result_dir {input.results:q} {input.imported:q}"
         " --labels {input.bins:q}"
         " --model_label {wildcards.model:q}"
         " {params.about:q}"

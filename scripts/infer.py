@@ -99,6 +99,8 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
         report["smlp"] = provenance.describe(
             packages=backend.packages,
             **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+            settings=engine.settings,
+            environment=dict(flags.env),
             images=done.images,
             outputs=done.outputs,
             device_taken_at=taken_at,

@@ -104,6 +104,7 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
         device_taken_at=taken_at,
         device_released_at=released_at,
         settings=engine.settings,
+        environment=dict(flags.env),
         **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
         end_to_end_images_per_s=end_to_end_images_per_s,
         throughput_way=throughput_way,

@@ -12,15 +12,15 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from . import files
+from . import files, identity
+from .host import cpu_features as cpu_features
+from .host import cpu_model as cpu_model
 
 # What a command states about an artefact in its sidecar: JSON values by their keys.
 Facts = dict[str, Any]
 
-_VECTORS = ("sse", "ssse", "fma", "f16c", "avx", "amx", "asimd", "sve", "i8mm", "bf16")
 _STARTED = time.time()
 # The load before this process added its own: a busy machine explains a slow figure.
 _LOAD_AT_START = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
@@ -37,27 +37,6 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def cpu_model() -> str:
-    """The processor's name as /proc/cpuinfo states it, else the machine type."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model name", "Hardware")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """The processor's vector instructions as /proc/cpuinfo names them; virtual machines hide which model it is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    words = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return sorted(word for word in words if word.startswith(_VECTORS))
-
-
 def now() -> str:
     """This moment, UTC, to the millisecond."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
@@ -67,14 +46,17 @@ def describe(
     inputs: Mapping[str, str | os.PathLike] = {},
     packages: Iterable[str] = (),
     emulated: bool = False,
+    state: Mapping[str, Any] = {},
     **own: Any,
 ) -> Facts:
     """The contents of a sidecar: the stage's `own` facts first, then where they come from.
 
-    inputs: role -> file; recorded with its SHA-256. packages: distributions whose versions matter.
+    inputs: role -> file; recorded with its SHA-256. packages: distributions whose versions matter. state: what
+    `identity.state` says the artefact is; the sidecar is sealed then, and may get no more facts.
     """
-    return {
+    described = {
         **own,
+        **state,
         "emulated": emulated,
         "inputs": {role: {"path": str(path), "sha256": files.digest(path)} for role, path in inputs.items()},
         "command": [sys.executable, *sys.argv],
@@ -89,3 +71,4 @@ def describe(
         "started_at": datetime.datetime.fromtimestamp(_STARTED, datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.time() - _STARTED, 3),
     }
+    return identity.sealed(described) if state else described

@@ -38,6 +38,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batchsize", type=cli.positive_int, help="for engines of any batch; others know theirs")
     parser.add_argument("--device", help="device to run on; the backend's own default unless given")
     parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
+    cli.add_environment_flag(parser)
     parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
     parser.add_argument("--variant", default="", help="name of the target's variant; the sidecar's unless given")
     parser.add_argument(

@@ -46,7 +46,7 @@ def changed(original, scripts):
 
 def digests(scripts):
     """{"compile/onnxruntime": digest, "export": digest, …} of the code in a copy."""
-    spec = importlib.util.spec_from_file_location("digest_of_a_copy", scripts / "smlp" / "workflow" / "digest.py")
+    spec = importlib.util.spec_from_file_location("digest_of_a_copy", scripts / "smlp" / "core" / "code.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert scripts == module.SCRIPTS
@@ -172,7 +172,6 @@ CALIBRATING = {
         ("smlp/data/manifest.py", {"preprocess", *everything_of("infer", "measure")}, {"export", "tabulate"}),
         ("smlp/data/dataset.py", {"preprocess"}, {"export", "evaluate", *everything_of(*PER_BACKEND)}),
         ("smlp/workflow/settings.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
-        ("smlp/workflow/digest.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
     ],
 )
 def test_what_a_change_in_a_shared_module_concerns(changed, file, must, must_not):
