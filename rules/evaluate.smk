@@ -47,6 +47,7 @@ rule evaluate_engine:
         imported=ancient(of_cell(sweep.imported)),
         bins=of_model(sweep.all_bins),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
+        reference_figures="results/evaluate/{model}/reference/{dataset}.json",
     output:
         "results/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.json",
     log:

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from smlp.core import cli, files, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.runs import RunFacts
@@ -69,7 +71,10 @@ def evaluate(flags: argparse.Namespace) -> None:
     bins = outputs.read_bins(flags.labels)
     results = outputs.find_results(flags.infer_result_dir, bins)
     run, summaries = outputs.run_facts(flags.infer_result_dir, given)
-    predictions, num_classes = predict(bins, results, run.num_classes)
+    dtype = flags.outputs_dtype and np.dtype(flags.outputs_dtype)
+    given_form = outputs.Form(run.num_classes, dtype)
+    form = outputs.read_form(summaries, flags.reference, flags.labels, given_form)
+    predictions, num_classes = predict(bins, results, form)
     run = dataclasses.replace(run, num_classes=num_classes)
     accuracy = score(predictions)
     changes = compare(predictions, num_classes, flags.reference, flags.margin_points) if flags.reference else Changes()
@@ -80,6 +85,8 @@ def evaluate(flags: argparse.Namespace) -> None:
         inputs.update({f"summary_{number}": path for number, path in enumerate(summaries)})
         if flags.reference:
             inputs["reference"] = flags.reference
+            figures = flags.reference.with_suffix(".json")
+            inputs |= {"reference_figures": figures} if figures.exists() else {}
         skipped = outputs.count_skipped(flags.labels)
         own = {**run.of_scores(), "skipped": skipped, **accuracy._asdict(), **changes.facts()}
         files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), **own))
@@ -128,7 +135,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--predictions", type=Path, help="file for the prediction of every image")
     parser.add_argument("--reference", type=Path, help="the --predictions of the reference, to compare with")
     parser.add_argument("--margin_points", type=_points, default=1.0, help="top-1 drop that is still accepted")
-    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model; needed for .bin results")
+    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model, if nothing else says it")
+    parser.add_argument(
+        "--outputs_dtype", choices=("float32", "float16"), help="type of .bin results, if nothing says how many classes"
+    )
     parser.add_argument("--model_label", help="the model's name in tables; the summary's unless given")
     parser.add_argument("--backend", help="runtime, if no summary says it")
     parser.add_argument("--precision", help="precision, if no summary says it")
