@@ -26,11 +26,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
-from smlp.results import outputs, statistics
+from smlp.results import chain, outputs, statistics
 
 
 class Prediction(NamedTuple):
@@ -106,14 +107,20 @@ def evaluate(flags: argparse.Namespace) -> None:
     if failure:
         cli.say(f"no results to score: {failure['failed']}")
         run = RunFacts.read(failure["smlp"])
+        chain.check_engine(run.engine_id, outputs.summary_of(flags.infer_result_dir[0]), flags.engine)
         run = dataclasses.replace(run, model=given.model or run.model, variant=run.variant or given.variant)
-        files.write_json(flags.json, {"failed": failure["failed"], "smlp": run.identity()})
+        files.write_json(flags.json, run.failure(failure["failed"]))
         return
     bins = outputs.read_bins(flags.labels)
     results = outputs.find_results(flags.infer_result_dir, bins)
     run, summaries = outputs.run_facts(flags.infer_result_dir, given)
+    made = chain.of_outputs(flags.infer_result_dir, flags.labels, flags.engine)
+    images = chain.images_of(bins.values())
+    reference = None
+    if flags.reference:
+        reference = chain.of_reference(flags.reference, made, images, flags.infer_result_dir[0])
     predictions, num_classes = predict(bins, results, run.num_classes)
-    run = dataclasses.replace(run, num_classes=num_classes)
+    run = dataclasses.replace(run, num_classes=num_classes, engine_id=made.engine_id)
     accuracy = score(predictions)
     changes = compare(predictions, flags.reference, flags.margin_points) if flags.reference else Changes()
     if flags.predictions:
@@ -124,8 +131,17 @@ def evaluate(flags: argparse.Namespace) -> None:
         if flags.reference:
             inputs["reference"] = flags.reference
         skipped = outputs.count_skipped(flags.labels)
-        own = {**run.of_scores(), "skipped": skipped, **accuracy._asdict(), **changes.facts()}
-        files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), **own))
+        state = identity.state(
+            "accuracy",
+            {flags.predictions.suffix: files.digest(flags.predictions)} if flags.predictions else {},
+            made_from={**made.ids, "reference": reference.id} if reference else made.ids,
+            flags={"margin_points": flags.margin_points, "num_classes": num_classes, "images": images},
+            code=code_digest("evaluate"),
+            versions=provenance.versions(["numpy"]),
+        )
+        own = {**run.of_scores(), "reference_id": reference and reference.id, "skipped": skipped}
+        own.update(**accuracy._asdict(), **changes.facts())
+        files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), state=state, **own))
     print(f"acc1:{accuracy.top1 / 100:.4f}, acc5:{accuracy.top5 / 100:.4f}")
     if flags.reference:
         cli.say(
@@ -314,6 +330,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--predictions", type=Path, help="file for the prediction of every image")
     parser.add_argument("--reference", type=Path, help="the --predictions of the reference, to compare with")
+    parser.add_argument(
+        "--engine", type=Path, help="engine that must have made the results, or its sidecar; any unless given"
+    )
     parser.add_argument("--margin_points", type=_points, default=1.0, help="top-1 drop that is still accepted")
     parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model; needed for .bin results")
     parser.add_argument("--model_label", help="the model's name in tables; the summary's unless given")

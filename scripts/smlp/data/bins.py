@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo, shape_text
 from . import arrays, pixels
@@ -44,6 +45,29 @@ def find(spec: str) -> list[Path]:
         if not path.is_file():
             raise UserError(f"{path}: is no file; --input takes one folder of .bin files, or a comma list of files")
     return listed
+
+
+def made_from(paths: Sequence[Path]) -> dict[str, str]:
+    """Ids of the folders that these files lie in, as roles for an identity; of one without a sidecar the files'.
+
+    Raises UserError, naming the file, if they are not those that the folder's sidecar states. A folder all of whose
+    bins are listed must have exactly the files that its sidecar states.
+    """
+    found = []
+    for folder in dict.fromkeys(path.parent for path in paths):
+        names = [path.name for path in paths if path.parent == folder]
+        sidecar = identity.sidecar_of(folder)
+        facts = files.read_json(sidecar, "the sidecar of bins") if sidecar.is_file() else {}
+        stated = identity.verify(facts, sidecar) if isinstance(facts, dict) else None
+        if stated is None:
+            stated = identity.state("content", {name: files.digest(folder / name) for name in names})["id"]
+        elif set(names) == {path.name for path in find(str(folder))}:
+            identity.check_files(facts, sidecar, folder)
+        else:
+            about = [name for name in (MANIFEST, pixels.FACTS) if name in facts["identity"]["files"]]
+            identity.check_files(facts, sidecar, folder, only=[*names, *about])
+        found.append(stated)
+    return {f"bins_{number}": stated for number, stated in enumerate(found)}
 
 
 def _natural(path: Path) -> tuple[list[object], str]:

@@ -82,7 +82,7 @@ FAILED = Column(
     term="failed",
     legend="could not be compiled, run or measured here; the note with its number says why. The rest went on.",
 )
-ENGINE = Column("engine_sha256", "string")
+ENGINE = Column("engine_id", "string")
 
 ACCURACY = (
     MODEL,

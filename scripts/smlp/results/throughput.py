@@ -57,7 +57,6 @@ def make_throughput(records: Iterable[Record]) -> pandas.DataFrame:
         [
             {
                 **record.known,
-                "engine_sha256": (record.facts.get("engine") or {}).get("sha256"),
                 "cpu_model": (record.facts.get("host") or {}).get("cpu_model"),
             }
             for record in records
