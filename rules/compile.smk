@@ -13,7 +13,7 @@ rule compile_engine:
         source=of_cell(sweep.source),
         sidecar=ancient(of_cell(sweep.source_sidecar)),
         calibration=of_cell(sweep.calibration),
-        options=of_cell(sweep.option_files),
+        options=ancient(of_cell(sweep.option_files)),
     output:
         engine="results/compile/{model}/{backend}/{precision}{variant}/bs{batch}",
         sidecar="results/compile/{model}/{backend}/{precision}{variant}/bs{batch}.json",
@@ -35,6 +35,7 @@ rule compile_engine:
         python=of_backend(hosts.compiling_python),
         source=of_cell(sweep.compile_source_flags),
         options=of_cell(sweep.option_flags),
+        option_content=of_cell(contents.options),
         code=digest_of("compile"),
         tools=of_backend(hosts.compiling_tools),
     message:

@@ -25,6 +25,7 @@ rule export_onnx:
         runtime=growing(30),
     params:
         flags=lambda wildcards: sweep.export_flags(wildcards.model, wildcards.opset),
+        transform=of_model(contents.model_transform),
         code=code_digest("export"),
         tools=versions(["torch", "timm", "onnx", "onnxruntime"]),
     message:
@@ -62,6 +63,7 @@ rule export_uint8:
         runtime=growing(30),
     params:
         transform=of_model(sweep.transform),
+        transform_source=of_model(contents.model_transform),
         tolerance=config["export"]["tolerance"],
         code=code_digest("normalise"),
         tools=versions(["timm", "onnx", "onnxruntime"]),

@@ -50,7 +50,7 @@ rule measure_engine:
 rule measure_import:
     """Take the throughput that ais_bench stated for imported results."""
     input:
-        of_cell(sweep.imported_summary),
+        ancient(of_cell(sweep.imported_summary)),
     output:
         "results/measure/{model}/{backend}/{precision}{variant}/imported/bs{batch}.json",
     log:
@@ -65,6 +65,7 @@ rule measure_import:
         runtime=growing(10),
     params:
         variant=of_cell(sweep.variant_flags),
+        content=of_cell(contents.imported_summary),
         code=code_digest("measure_import"),
     message:
         "{wildcards.model}: import the throughput of {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"

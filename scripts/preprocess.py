@@ -77,7 +77,6 @@ def preprocess(
     """
     image_bytes = _blank(transform, kind).nbytes
     files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
-    state = dataset.state(entries, data_root)  # first of all: a change during the run is noticed next time
     rows: list[dataset.Row] = []
     skipped: list[Outcome] = []
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
@@ -128,7 +127,6 @@ def preprocess(
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
             for entry, sha256, reason in skipped
         ],
-        "state": state,
     }
 
 

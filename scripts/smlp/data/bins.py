@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -60,7 +60,8 @@ def made_from(paths: Sequence[Path]) -> dict[str, str]:
         facts = files.read_json(sidecar, "the sidecar of bins") if sidecar.is_file() else {}
         stated = identity.verify(facts, sidecar) if isinstance(facts, dict) else None
         if stated is None:
-            stated = identity.state("content", {name: files.digest(folder / name) for name in names})["id"]
+            names += [pixels.FACTS] if (folder / pixels.FACTS).is_file() else []
+            stated = content_id({name: files.digest(folder / name) for name in names})
         elif set(names) == {path.name for path in find(str(folder))}:
             identity.check_files(facts, sidecar, folder)
         else:
@@ -68,6 +69,14 @@ def made_from(paths: Sequence[Path]) -> dict[str, str]:
             identity.check_files(facts, sidecar, folder, only=[*names, *about])
         found.append(stated)
     return {f"bins_{number}": stated for number, stated in enumerate(found)}
+
+
+def content_id(digests: Mapping[str, str]) -> str:
+    """The id of bins without a sidecar. digests: by name of the files of a folder; those that are no bins are left out."""
+    content = {
+        name: digests[name] for name in digests if Path(name).suffix.lower() in _SUFFIXES or name == pixels.FACTS
+    }
+    return identity.state("content", content)["id"]
 
 
 def _natural(path: Path) -> tuple[list[object], str]:

@@ -15,6 +15,7 @@ from ..core.cli import UserError
 from ..core.identity import Known
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
+from ..data import bins
 from .outputs import Bin, summary_of
 
 
@@ -38,25 +39,27 @@ def check_engine(stated: str | None, where: Path, engine: Path | None) -> None:
         )
 
 
-def of_outputs(folders: Sequence[Path], manifests: Iterable[Path], engine: Path | None) -> Made:
+def of_outputs(folders: Sequence[Path], manifests: Sequence[Path], engine: Path | None) -> Made:
     """What these result folders and manifests are, and who made the results.
 
     Raises UserError that names the file if outputs are not those that their summary states, if they are of another
     engine or of other bins, or if a manifest is not the one that its folder's sidecar states.
     """
     ids: dict[str, str] = {}
-    bins: dict[str, Path] = {}
+    known: set[str] = set()
+    unknown = False
     for number, manifest in enumerate(manifests):
         sidecar = identity.sidecar_of(manifest.parent)
         facts = _read(sidecar)
         stated = identity.verify(facts, sidecar)
         if stated is None:
             stated = identity.state("content", {manifest.name: files.digest(manifest)})["id"]
+            unknown = True
         else:
             identity.check_files(facts, sidecar, manifest.parent, only=[manifest.name])
-            bins[stated] = sidecar
+            # inference elsewhere, over a copy of the folder without its sidecar, knows the content alone
+            known |= {stated, bins.content_id(facts["identity"]["files"])}
         ids[f"bins_{number}"] = stated
-    all_stated = len(bins) == len(ids)
     run = RunFacts()
     for number, folder in enumerate(folders):
         summary = summary_of(folder)
@@ -68,11 +71,11 @@ def of_outputs(folders: Sequence[Path], manifests: Iterable[Path], engine: Path 
             stated = identity.state("content", identity.contents(folder))["id"]
         else:
             identity.check_files(facts, summary, folder)
-            used = [made for role, made in facts["identity"]["made_from"].items() if role.startswith("bins_")]
-            if all_stated and not set(used) <= bins.keys():
+            used = {made for role, made in facts["identity"]["made_from"].items() if role.startswith("bins_")}
+            if not unknown and not used <= known:
                 raise UserError(
-                    f"{summary}: its outputs are of other bins than {', '.join(map(str, bins.values()))} "
-                    "describes now; run the inference again"
+                    f"{summary}: its outputs are of other bins than {', '.join(map(str, manifests))} describe now; run "
+                    "the inference again"
                 )
         ids[f"outputs_{number}"] = stated
     return Made(ids, run.engine_id or imported_id(summary_of(folders[0])), run.start)
@@ -83,9 +86,9 @@ def imported_id(summary: Path) -> str | None:
     return identity.digest({"imported": files.digest(summary)}) if summary.exists() else None
 
 
-def images_of(bins: Iterable[Bin]) -> str:
+def images_of(scored: Iterable[Bin]) -> str:
     """A digest of the images and their labels."""
-    return identity.digest(sorted((row.image, row.label, row.sha256) for held in bins for row in held.rows))
+    return identity.digest(sorted((row.image, row.label, row.sha256) for held in scored for row in held.rows))
 
 
 def of_reference(path: Path, made: Made, images: str, outputs: Path) -> Known:

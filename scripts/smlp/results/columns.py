@@ -156,13 +156,17 @@ ACCURACY = (
     Column("drop_low_points", "Float64", "points", "95% interval (points)", "+.2f", upper="drop_high_points"),
     Column("drop_high_points", "Float64", "points"),
     Column("margin_points", "Float64", "points"),
+    Column("noninferiority_p", "Float64", "probability"),
+    Column("inferiority_p", "Float64", "probability"),
     Column(
         "verdict",
         "string",
         header="verdict",
-        legend="pass: the whole interval of the drop lies below the margin; fail: it lies above; undecided: too few "
-        "images to tell.",
+        legend="pass: the whole interval of the drop lies below the margin; fail: it lies above, or the engine agrees "
+        "with the reference on less than half of the images; undecided: too few images to tell; none: the reference "
+        "is too close to guessing to judge anything by it.",
     ),
+    Column("verdict_reason", "string"),
     Column("published_top1", "Float64", "percent"),
     Column("published_device", "string"),
     Column(

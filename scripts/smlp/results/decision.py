@@ -15,7 +15,7 @@ from .throughput import TARGET, device_of, is_unstable, way_name
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
-_JUDGED = ["failed", "verdict", "top1", "drop_points"]
+_JUDGED = ["failed", "verdict", "verdict_reason", "top1", "drop_points"]
 _GROUP = ["device", "processor", "emulated", "precision"]
 
 
@@ -28,8 +28,9 @@ def make_decision(
 ) -> pandas.DataFrame:
     """One row per device and precision of the model, with the columns DECISION; empty if no row is eligible there.
 
-    A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference; with
-    latency_ms_max also only if its highest percentile is at most that. Of equals the smaller batch size wins.
+    A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference and others can
+    be judged by it; with latency_ms_max also only if its highest percentile is at most that. Of equals the smaller
+    batch size wins.
     """
     candidates = _candidates(model, throughput, accuracy, reference)
     base = candidates[candidates["is_reference"] & ~candidates["emulated"]]["images_per_s"].max()
@@ -67,9 +68,12 @@ def _candidates(
     found = ran.reset_index(drop=True).drop(columns="failed")
     judged = _judgements(accuracy)
     found[_JUDGED] = pandas.DataFrame([judged(row) for row in rows(found)], columns=_JUDGED, dtype=object)
-    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1)
+    lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
+    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost
+    none = found["verdict"].isna() & found["verdict_reason"].notna()
     found["verdict"] = found["verdict"].replace("", pandas.NA).fillna("unknown")
     found.loc[found["is_reference"], "verdict"] = "reference"
+    found.loc[none, "verdict"] = "none, for the reason in the accuracy table"
     found.loc[found["failed"].notna(), "verdict"] = "unknown (its accuracy run failed)"
     found["eligible"] = found["verdict"].isin(("pass", "reference"))
     found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{PERCENTILES[0]}"], PERCENTILES[0]

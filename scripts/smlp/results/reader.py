@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import re
 import reprlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printabl
 
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
-_PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source")
+_CHECKSUMS = {"checkpoint_md5": 32, "checkpoint_sha256": 64}  # their hexadecimal digits
+_PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source", *_CHECKSUMS, "images")
 _IDENTITY = ("model", "backend", "precision")
 # What a runtime says that it runs with, as far as the tables have a column for it.
 _SETTINGS = ("requests", "streams", "threads")
@@ -79,7 +81,10 @@ class Record:
 
 
 class Published(NamedTuple):
-    """One line of published.csv."""
+    """One line of published.csv. checkpoint_md5, checkpoint_sha256: of the file of weights; images: that were scored.
+
+    An accuracy without them belongs to no checkpoint that could be told from others.
+    """
 
     model: str
     what: str
@@ -88,10 +93,18 @@ class Published(NamedTuple):
     batch: int | None
     value: float
     source: str
+    checkpoint_md5: str = ""
+    checkpoint_sha256: str = ""
+    images: int | None = None
 
     @property
     def column(self) -> str:
         return f"published {self.device}" + (f", {self.software}" if self.software else "")
+
+    def is_of(self, start: Facts) -> bool:
+        """Whether the figure is that of the file that a model starts from, by every checksum that the line gives."""
+        listed = {"md5": self.checkpoint_md5, "sha256": self.checkpoint_sha256}
+        return any(listed.values()) and all(value in ("", start.get(name)) for name, value in listed.items())
 
 
 # --- result files
@@ -274,18 +287,26 @@ def read_published(path: Path) -> list[Published]:
             if lacking:
                 raise UserError(f"{path}: has no column {', '.join(lacking)}; keep the shipped file's header")
             for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                if None in row.values():
+                    raise UserError(f"{where}: has fewer values than the header has columns; leave unknown ones empty")
                 try:
-                    batch = int(row["batch"]) if row["batch"] else None
+                    batch, images = (int(row[column]) if row[column] else None for column in ("batch", "images"))
                     value = float(row["value"])
-                except (TypeError, ValueError):
-                    batch = value = None
+                except ValueError:
+                    batch = images = value = None
                 if value is None or not 0 < value < math.inf or (row["what"] == "throughput" and not batch):
-                    raise UserError(
-                        f"{path}: line {reader.line_num}: a value above 0 was expected, for throughput a batch size too"
-                    )
-                lines.append(
-                    Published(row["model"], row["what"], row["device"], row["software"], batch, value, row["source"])
-                )
+                    raise UserError(f"{where}: a value above 0 was expected, for throughput a batch size too")
+                checksums = {column: row[column].strip().lower() for column in _CHECKSUMS}
+                for column, text in checksums.items():
+                    if text and not re.fullmatch(f"[0-9a-f]{{{_CHECKSUMS[column]}}}", text):
+                        raise UserError(
+                            f"{where}: {column} is {text!r}, {_CHECKSUMS[column]} hexadecimal digits were expected"
+                        )
+                if any(checksums.values()) and not images:
+                    raise UserError(f"{where}: gives a checkpoint's checksum; give the number of scored images too")
+                about = [row[column] for column in ("model", "what", "device", "software")]
+                lines.append(Published(*about, batch, value, row["source"], *checksums.values(), images))
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is no CSV file ({error}); keep the shipped file's form") from None
     return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smlp.results import statistics
+from smlp.results import predictions, statistics
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evaluate.py"
 CLASSES = 10
@@ -95,20 +95,20 @@ def test_bins_in_subfolders_and_names_with_dots_join_by_their_first_part(
     assert capsys.readouterr().out == "acc1:0.5000, acc5:1.0000\n"
 
 
-def test_equal_scores_rank_by_class_index(evaluate):
+def test_equal_scores_rank_by_class_index():
     logits = np.array([[0, 7, 7, 7, 1, 7], [5, 5, 5, 5, 5, 5]], dtype=np.float32)
     for label, rank in enumerate([5, 0, 1, 2, 4, 3]):
-        top, ranks = evaluate.rank_labels(logits, np.array([label, label]))
+        top, ranks = predictions.rank_labels(logits, np.array([label, label]))
         assert top.tolist() == [1, 0]
         assert ranks.tolist() == [rank, label]
 
 
-def test_ranks_agree_with_a_stable_sort(evaluate):
+def test_ranks_agree_with_a_stable_sort():
     random = np.random.default_rng(1)
     logits = random.integers(0, 6, size=(200, 17)).astype(np.float16)
     labels = random.integers(0, 17, size=200)
     order = np.argsort(-logits, axis=1, kind="stable")
-    top, ranks = evaluate.rank_labels(logits, labels)
+    top, ranks = predictions.rank_labels(logits, labels)
     assert np.array_equal(top, order[:, 0])
     assert np.array_equal(ranks, (order == labels[:, None]).argmax(axis=1))
 

@@ -188,7 +188,7 @@ def someone_elses_reference(swept):
     [
         (other_output, "run/batch-00001_0.npy: is not the file"),
         (other_manifest, "the bins/manifest.csv: is not the file"),
-        (other_bins, "run_summary.json: its outputs are of other bins than .*the bins.json describes now"),
+        (other_bins, "run_summary.json: its outputs are of other bins than .*the bins/manifest.csv describe now"),
         (other_engine, "run_summary.json: its outputs are those of another engine than .*bs4.onnx is now"),
         (edited_summary, "run_summary.json: is not as it was written"),
         (edited_sidecar_of_bins, "the bins.json: is not as it was written"),
@@ -220,6 +220,16 @@ def test_results_that_state_nothing_are_scored_as_somebody_elses(swept, load_com
     engine_id = json.loads(scored.read_text())["engine_id"]
     assert engine_id == identity.digest({"imported": files.digest(swept.summary_path)})
     assert json.loads(measured.read_text())["smlp"]["engine"]["id"] == engine_id
+
+
+def test_inference_over_a_copy_without_the_sidecar_is_of_the_same_bins(swept, infer):
+    copy = shutil.copytree(swept.bins, swept.root / "copy")
+    assert infer.main(swept.flags("--input", str(copy), "--outfmt", "NPY")) == 0
+    assert swept.evaluate(swept.compared) == 0
+    (copy / NAMES[0]).write_bytes((copy / NAMES[1]).read_bytes())
+    assert infer.main(swept.flags("--input", str(copy), "--outfmt", "NPY")) == 0
+    with pytest.raises(UserError, match="are of other bins than"):
+        swept.evaluate(swept.compared)
 
 
 def test_an_imported_summary_of_ours_states_its_own_engine(swept, load_command):

@@ -55,3 +55,12 @@ def test_nothing_else_of_the_workflow_names_a_backend():
 
 def test_the_shared_rules_file_is_short():
     assert len((RULES / "common.smk").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_a_rule_that_takes_a_file_from_outside_knows_its_content():
+    """Times of such inputs mean nothing, so that without a digest among the parameters no change would be seen."""
+    rules = [rule for path in RULES.glob("*.smk") for rule in path.read_text(encoding="utf-8").split("\nrule ")[1:]]
+    outside = re.compile(r"ancient\((?!of_cell\(sweep\.source_sidecar\)).*sweep\.\w+")
+    found = [rule for rule in rules if outside.search(rule)]
+    assert len(found) == 7
+    assert [rule.partition(":")[0] for rule in found if "contents." not in rule.partition("params:")[2]] == []

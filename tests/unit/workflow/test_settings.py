@@ -57,7 +57,6 @@ def test_defaults_are_filled_in():
                 "model_name": "test_resnet",
                 "checkpoint": {"source": "a b.pth"},
                 "transform": "test_resnet",
-                "published_weights": False,
             }
         },
         "dataset": {
@@ -72,7 +71,7 @@ def test_defaults_are_filled_in():
         "targets": [{"backend": "onnxruntime", "precision": "fp32"}],
         "batch_sizes": [1, 4, 8, 16, 32, 64],
         "export": {"opset_version": 11, "tolerance": 0.0001},
-        "accuracy": {"margin_points": 1.0, "reference_batch_size": 8},
+        "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
         "backends": {
