@@ -95,12 +95,17 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
                 summary_of(folder).unlink(missing_ok=True)
         run = aisbench.facts_of_run(asked, backend, engine, batch_size)
         deciding = {"outfmt": flags.outfmt, "made_up": None if inputs else flags.pure_data_type}
+        state = aisbench.state_of_run(
+            "infer", "outputs", content, run, backend, engine, made_from, deciding, dict(flags.env)
+        )
         made = [entry._replace(outfiles=[str(folder / name) for name in entry.outfiles]) for entry in done.made]
         report = aisbench.summary(done.timings, batch_size, made)
         report["smlp"] = provenance.describe(
             packages=backend.packages,
-            state=aisbench.state_of_run("infer", "outputs", content, run, backend, engine, made_from, deciding),
+            state=state,
             **run.of_engine(),
+            settings=engine.settings,
+            environment=dict(flags.env),
             images=done.images,
             device_taken_at=taken_at,
             device_released_at=provenance.now(),

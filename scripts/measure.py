@@ -105,13 +105,17 @@ def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
     content = {".npy": hashlib.sha256(latencies_npy).hexdigest()}
     ran = aisbench.facts_of_run(asked, backend, engine, batch_size)
     asked_for = {name: getattr(flags, name) for name in _DECIDING}
+    state = aisbench.state_of_run(
+        "measure", "measurement", content, ran, backend, engine, made_from, asked_for, dict(flags.env)
+    )
     report["smlp"] = provenance.describe(
         packages=backend.packages,
-        state=aisbench.state_of_run("measure", "measurement", content, ran, backend, engine, made_from, asked_for),
+        state=state,
         **ran.of_engine(),
         device_taken_at=taken_at,
         device_released_at=released_at,
         settings=engine.settings,
+        environment=dict(flags.env),
         **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
         end_to_end_images_per_s=end_to_end_images_per_s,
         throughput_way=throughput_way,

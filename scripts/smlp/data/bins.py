@@ -72,10 +72,9 @@ def made_from(paths: Sequence[Path]) -> dict[str, str]:
 
 
 def content_id(digests: Mapping[str, str]) -> str:
-    """The id of bins without a sidecar. digests: by name of the files of a folder; those that are no bins are left out."""
-    content = {
-        name: digests[name] for name in digests if Path(name).suffix.lower() in _SUFFIXES or name == pixels.FACTS
-    }
+    """The id of bins without a sidecar. digests: of the files of their folder by name; others are left out."""
+    names = (name for name in digests if Path(name).suffix.lower() in _SUFFIXES or name == pixels.FACTS)
+    content = {name: digests[name] for name in names}
     return identity.state("content", content)["id"]
 
 

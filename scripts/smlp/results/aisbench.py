@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backends
 from ..backends.base import Backend, Engine, Timings
-from ..core import cli, identity, provenance
+from ..core import cli, host, identity, provenance
 from ..core.code import code_digest
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
@@ -39,6 +39,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batchsize", type=cli.positive_int, help="for engines of any batch; others know theirs")
     parser.add_argument("--device", help="device to run on; the backend's own default unless given")
     parser.add_argument("--threads", type=cli.positive_int, help="CPU threads; the runtime's own choice unless given")
+    cli.add_environment_flag(parser)
     parser.add_argument("--model_label", help="the model's name in tables; the sidecar's unless given")
     parser.add_argument("--variant", default="", help="name of the target's variant; the sidecar's unless given")
     parser.add_argument(
@@ -69,8 +70,12 @@ def state_of_run(
     engine: Engine,
     bins_made_from: Mapping[str, str],
     asked: Facts,
+    environment: Mapping[str, str],
 ) -> Facts:
-    """What a result of an engine is, for its sidecar. asked: the flags of `command` that decide what comes out."""
+    """What a result of an engine is, for its sidecar. asked: the flags of `command` that decide what comes out.
+
+    environment: the variables that were asked for.
+    """
     on_cpu = engine.device == "cpu"
     return identity.state(
         kind,
@@ -79,7 +84,8 @@ def state_of_run(
         flags={**asked, "batch": run.batch, "settings": engine.settings, "emulated": engine.emulated},
         code=code_digest(command, backend.name),
         versions=provenance.versions(backend.packages),
-        host={"cpu_features": provenance.cpu_features()} if on_cpu else {"device": engine.device.partition(":")[0]},
+        host={"cpu_features": host.cpu_features()} if on_cpu else {"device": engine.device.partition(":")[0]},
+        environment=environment,
     )
 
 

@@ -165,7 +165,8 @@ def test_there_are_ready_made_settings():
             "backends.tensorrt: unknown key 'workspace'",
             "'workspace_mib'",
         ),
-        ("backends", {"openvino": {"device": "cpu"}}, "backends.openvino: unknown key 'device'", "'set_env'"),
+        ("backends", {"openvino": {"device": "cpu"}}, "backends.openvino: unknown key 'device'", "'env'"),
+        ("backends", {"openvino": {"setenv": "x"}}, "backends.openvino: unknown key 'setenv'", "'set_env'"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(path, value, unknown, near):
