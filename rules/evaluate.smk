@@ -1,7 +1,7 @@
 """Evaluate: outputs to top-1 and top-5, each engine against the reference.
 
-Needs: the result folders of every shard and their summaries, the shards' manifests, and the sidecars of both and of the
-engine.
+Needs: the result folders of every shard and their summaries, the shards' manifests, and the sidecars of all that both
+come from.
 Makes: results/evaluate/{model}/reference/{dataset}.json and .csv (its prediction for every image),
 results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json; of a variant below {precision}/{variant}/.
 """
@@ -12,9 +12,9 @@ rule evaluate_reference:
     input:
         results=of_reference(sweep.own_outputs),
         imported=ancient(of_reference(sweep.imported)),
-        sidecars=of_reference(sweep.own_sidecars),
+        summaries=of_reference(sweep.own_summaries),
         bins=of_model(sweep.all_bins),
-        bins_sidecars=of_model(sweep.all_bins_sidecars),
+        made_from=of_reference(sweep.chain),
     output:
         figures="results/evaluate/{model}/reference/{dataset}.json",
         predictions="results/evaluate/{model}/reference/{dataset}.csv",
@@ -40,6 +40,7 @@ rule evaluate_reference:
         " --labels {input.bins:q}"
         " --model_label {wildcards.model:q}"
         " {params.engine:q}"
+        " --made_from {input.made_from:q}"
         " --json {output.figures:q}"
         " --predictions {output.predictions:q}"
         " > {log:q} 2>&1"
@@ -50,9 +51,9 @@ rule evaluate_engine:
     input:
         results=of_cell(sweep.own_outputs),
         imported=ancient(of_cell(sweep.imported)),
-        sidecars=of_cell(sweep.own_sidecars),
+        summaries=of_cell(sweep.own_summaries),
         bins=of_model(sweep.all_bins),
-        bins_sidecars=of_model(sweep.all_bins_sidecars),
+        made_from=of_cell(sweep.chain),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
         reference_sidecar="results/evaluate/{model}/reference/{dataset}.json",
     output:
@@ -82,6 +83,7 @@ rule evaluate_engine:
         " --model_label {wildcards.model:q}"
         " {params.about:q}"
         " {params.engine:q}"
+        " --made_from {input.made_from:q}"
         " --reference {input.reference:q}"
         " --margin_points {params.margin_points}"
         " --json {output:q}"

@@ -58,6 +58,7 @@ def evaluate(flags: argparse.Namespace) -> None:
         device=flags.device,
         num_classes=flags.num_classes,
     )
+    chain.check_chain(flags.made_from)
     failure = outputs.find_failure(flags.infer_result_dir)
     if failure and not (flags.json and flags.reference):
         raise UserError(f"there are no results to score: {failure['failed']}")
@@ -143,6 +144,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--predictions", type=Path, help="file for the prediction of every image")
     parser.add_argument("--reference", type=Path, help="the --predictions of the reference, to compare with")
+    parser.add_argument(
+        "--made_from",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="SIDECAR",
+        help="sidecars of all that engine and bins come from, which must have been made from one another",
+    )
     parser.add_argument(
         "--engine", type=Path, help="engine that must have made the results, or its sidecar; any unless given"
     )

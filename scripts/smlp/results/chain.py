@@ -16,6 +16,7 @@ from ..core.identity import Known
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 from ..data import bins
+from ..data.manifest import MANIFEST, read_manifest
 from .outputs import Bin, summary_of
 
 
@@ -37,6 +38,37 @@ def check_engine(stated: str | None, where: Path, engine: Path | None) -> None:
         raise UserError(
             f"{where}: its outputs are those of another engine than {engine} is now; run the inference again"
         )
+
+
+def check_chain(sidecars: Iterable[Path]) -> None:
+    """Raise UserError unless these artefacts are made from one another as they are now.
+
+    sidecars: those of all that outputs come from. Whatever one of them was made from must be another one of them, and
+    the images of bins must be those of the dataset, if its sidecar is given, too.
+    """
+    known = {path: _read(path) for path in sidecars}
+    ids = {identity.verify(facts, path) for path, facts in known.items()}
+    stated = {path: facts["identity"] for path, facts in known.items() if "identity" in facts}
+    for path, one in stated.items():
+        for role, made_from in one["made_from"].items():
+            if made_from not in ids:
+                raise UserError(
+                    f"{path}: states another {role} than there is now; remove the file to make what it describes anew"
+                )
+    scored = [path for path, one in stated.items() if one["kind"] == "bins" and not one["flags"].get("drawn")]
+    for dataset, one in stated.items():
+        if one["kind"] == "dataset":
+            for sidecar in scored:
+                _check_images(sidecar, dataset, one["files"])
+
+
+def _check_images(bins_sidecar: Path, dataset: Path, images: Facts) -> None:
+    manifest = bins_sidecar.with_suffix("") / MANIFEST
+    for row in read_manifest(manifest):
+        if images.get(row.image) != row.sha256:
+            raise UserError(
+                f"{manifest}: its {row.image} is not that of {dataset}; remove {bins_sidecar} to make the bins anew"
+            )
 
 
 def of_outputs(folders: Sequence[Path], manifests: Sequence[Path], engine: Path | None) -> Made:

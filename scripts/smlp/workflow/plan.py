@@ -296,18 +296,26 @@ class Sweep:
         folder = f"results/infer/{cell.place}/{self.dataset}/bs{cell.batch}"
         return [] if self.imported(cell) else [f"{folder}/shard-{shard}" for shard in self.shards]
 
-    def own_sidecars(self, cell: Cell) -> list[str]:
-        """The summaries of an engine's result folders, and the engine's own sidecar; none of imported results."""
-        summaries = [f"{folder}_summary.json" for folder in self.own_outputs(cell)]
-        return [*summaries, self.engine_sidecar(cell)] if summaries else []
+    def own_summaries(self, cell: Cell) -> list[str]:
+        """The summaries of an engine's result folders; none of imported results."""
+        return [f"{folder}_summary.json" for folder in self.own_outputs(cell)]
+
+    def chain(self, cell: Cell) -> list[str]:
+        """The sidecars of all that an engine's outputs come from: images, start, graphs, engine, bins."""
+        found = self.demo_images + self.scored_sidecars(self.transform(cell.model))
+        if not self.own_outputs(cell):
+            return found
+        found.append(self.engine_sidecar(cell))
+        if not self._is_ready_made(cell):
+            graphs = [self.onnx_file(cell)] if _compiles_from(cell) == "onnx" else []
+            graphs += [graph.replace("_uint8.onnx", ".onnx") for graph in graphs]
+            found += map(_sidecar, [self.start(cell.model), *graphs])
+            found += [f"{folder}.json" for folder in self.calibration(cell)]
+        return list(dict.fromkeys(found))
 
     def engine_flags(self, cell: Cell) -> list[str]:
         """The engine that must have made the outputs; of imported results nobody tells."""
         return flags({"engine": self.engine(cell)}) if self.own_outputs(cell) else []
-
-    def all_bins_sidecars(self, model: str) -> list[str]:
-        """The sidecars of all shards' bins."""
-        return self.scored_sidecars(self.transform(model))
 
     def imported(self, cell: Cell) -> list[str]:
         """Result folders of an engine under `infer.import`: one per shard, or one for all, or none."""

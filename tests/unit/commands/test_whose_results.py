@@ -9,6 +9,7 @@ import pytest
 from smlp.core import files, identity, provenance
 from smlp.core.cli import UserError
 from smlp.data.manifest import Row, write_manifest
+from smlp.results.chain import check_chain
 
 NAMES = ["batch-00000.bin", "batch-00001.bin", "batch-00002.bin"]
 
@@ -205,6 +206,53 @@ def test_scoring_refuses_what_does_not_belong_together(swept, damage, named):
     with pytest.raises(UserError, match=named):
         swept.evaluate([*swept.compared, "--json", str(swept.root / "scored.json")])
     assert not (swept.root / "scored.json").exists()
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Sidecars: a dataset of one image, its bins, a checkpoint, and an engine made from it."""
+    folder = tmp_path / "digits"
+    (folder / "val").mkdir(parents=True)
+    (folder / "val" / "0.png").write_text("image")
+    seal(folder, "dataset")
+    bins = tmp_path / "shard-0"
+    bins.mkdir()
+    write_manifest(
+        bins / "manifest.csv", [Row(0, "0.bin", "val/0.png", "0", 0, files.digest(folder / "val" / "0.png"))]
+    )
+    seal(bins, "bins")
+    for name in ("checkpoint.pth", "other.pth"):
+        (tmp_path / name).write_text(name)
+        seal(tmp_path / name, "checkpoint")
+    (tmp_path / "bs1.onnx").write_text("engine")
+    made = identity.state(
+        "engine", {".onnx": "0"}, made_from={"source": identity.known(tmp_path / "checkpoint.pth").id}
+    )
+    files.write_json(tmp_path / "bs1.json", provenance.describe(state=made))
+    return {path.stem: path for path in tmp_path.glob("*.json")}
+
+
+def test_a_chain_holds(chain):
+    check_chain(chain.values())
+    check_chain([])
+    del chain["digits"]  # nobody told which images there were
+    check_chain(chain.values())
+
+
+def test_what_was_made_from_another_is_refused(chain):
+    del chain["checkpoint"]
+    with pytest.raises(UserError, match=r"bs1\.json: states another source than there is now"):
+        check_chain(chain.values())
+
+
+def test_bins_of_other_images_are_refused(chain):
+    image = chain["digits"].with_suffix("") / "val" / "0.png"
+    image.write_text("another")
+    seal(image.parents[1], "dataset")
+    with pytest.raises(UserError, match=r"shard-0/manifest\.csv: its val/0\.png is not that of .*digits\.json"):
+        check_chain(chain.values())
+    seal(chain["shard-0"].with_suffix(""), "bins", flags={"drawn": {"images": 1}})  # those may come from elsewhere
+    check_chain(chain.values())
 
 
 def test_results_that_state_nothing_are_scored_as_somebody_elses(swept, load_command):
