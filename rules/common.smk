@@ -5,12 +5,13 @@ import re
 from scripts.smlp import backends
 from scripts.smlp.core import cli
 from scripts.smlp.core.provenance import versions
-from scripts.smlp.workflow import plan
-from scripts.smlp.core.code import code_digest
+from scripts.smlp.workflow import outside, plan
 from scripts.smlp.workflow.plan import Cell
+from scripts.smlp.workflow.why import code_digest
 
 sweep = plan.Sweep(config)
 hosts = sweep.hosts
+contents = outside.Contents(sweep, config)
 
 # All that this run was given: a job that asks for them runs alone. A run that only submits jobs has no cores of its
 # own; the job that runs on the node counts them, and the profile asks for the node.
@@ -47,6 +48,11 @@ def of_backend(answer):
 def of_model(answer, *more):
     """As of_cell, about the model alone. more: further arguments of `answer`."""
     return lambda wildcards: cli.or_fail(answer, wildcards.model, *more)
+
+
+def of_reference(answer):
+    """As of_cell, about the engine that a job's model is judged by."""
+    return lambda wildcards: cli.or_fail(answer, sweep.reference_cell(wildcards.model))
 
 
 def digest_of(command):

@@ -15,7 +15,7 @@ rule compile_engine:
         sidecar=of_cell(sweep.source_sidecar),
         calibration=of_cell(sweep.calibration),
         calibration_sidecar=of_cell(sweep.calibration_sidecar),
-        options=of_cell(sweep.option_files),
+        options=ancient(of_cell(sweep.option_files)),
     output:
         engine="results/compile/{model}/{backend}/{precision}{variant}/bs{batch}",
         sidecar="results/compile/{model}/{backend}/{precision}{variant}/bs{batch}.json",
@@ -37,6 +37,8 @@ rule compile_engine:
         python=of_backend(hosts.compiling_python),
         source=of_cell(sweep.compile_source_flags),
         options=of_cell(sweep.option_flags),
+        option_content=of_cell(contents.options),
+        environment=of_backend(hosts.environment),
         code=digest_of("compile"),
         tools=of_backend(hosts.compiling_tools),
     message:
@@ -56,6 +58,7 @@ rule compile_engine:
         " --batch_size {wildcards.batch}"
         " {params.source:q}"
         " {params.options:q}"
+        " {params.environment:q}"
         " --output {output.engine:q}"
         " --record_failure"
         " > {log:q} 2>&1"

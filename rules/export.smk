@@ -26,6 +26,7 @@ rule export_onnx:
         runtime=growing(30),
     params:
         flags=lambda wildcards: sweep.export_flags(wildcards.model, wildcards.opset),
+        transform=of_model(contents.model_transform),
         code=code_digest("export"),
         tools=versions(["torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy"]),
     message:
@@ -63,6 +64,7 @@ rule export_uint8:
         runtime=growing(30),
     params:
         transform=of_model(sweep.transform),
+        transform_source=of_model(contents.model_transform),
         tolerance=config["export"]["tolerance"],
         code=code_digest("normalise"),
         tools=versions(["timm", "onnx", "onnxruntime", "numpy"]),

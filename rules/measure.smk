@@ -31,6 +31,7 @@ rule measure_engine:
         runtime=growing(60),
     params:
         python=of_backend(hosts.interpreter),
+        environment=of_backend(hosts.environment),
         flags=of_cell(sweep.measure_flags),
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
@@ -42,6 +43,7 @@ rule measure_engine:
         " --model_label {wildcards.model:q}"
         " --batchsize {wildcards.batch}"
         " --threads {threads}"
+        " {params.environment:q}"
         " --input {input.bins:q}"
         " {params.flags:q}"
         " --record_failure"
@@ -52,7 +54,7 @@ rule measure_engine:
 rule measure_import:
     """Take the throughput that ais_bench stated for imported results."""
     input:
-        of_cell(sweep.imported_summary),
+        ancient(of_cell(sweep.imported_summary)),
     output:
         "results/measure/{model}/{backend}/{precision}{variant}/imported/bs{batch}.json",
     log:
@@ -67,6 +69,7 @@ rule measure_import:
         runtime=growing(10),
     params:
         variant=of_cell(sweep.variant_flags),
+        content=of_cell(contents.imported_summary),
         code=code_digest("measure_import"),
     message:
         "{wildcards.model}: import the throughput of {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"

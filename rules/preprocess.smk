@@ -6,10 +6,6 @@ results/preprocess/{dataset}/{transform}/calibration/, some images of the traini
 """
 
 
-onstart:
-    cli.or_fail(sweep.require_images)
-
-
 rule preprocess_shard:
     """Resize, crop and normalise one shard's images, bit for bit as the model was evaluated."""
     input:
@@ -31,7 +27,9 @@ rule preprocess_shard:
         flags=sweep.preprocess_flags(),
         shards=len(sweep.shards),
         shard_of=lambda wildcards: sweep.shard_of(wildcards.shard),
-        images=lambda wildcards: cli.or_fail(sweep.images_state, wildcards.transform, wildcards.shard),
+        images=lambda wildcards: cli.or_fail(contents.shard, wildcards.shard),
+        classes=lambda wildcards: cli.or_fail(contents.classes),
+        transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
     message:
@@ -40,6 +38,7 @@ rule preprocess_shard:
         "python scripts/share.py"
         " --key {params.code}"
         " --key {params.tools:q}"
+        " --key classes={params.classes:q}"
         " --shard_of {params.shard_of:q}"
         " --output {output.folder:q}"
         " --"
@@ -55,6 +54,7 @@ rule preprocess_shard:
 rule preprocess_calibration:
     """Draw training images to calibrate int8 engines with, none of which is scored."""
     input:
+        sweep.demo_images,
         scored=lambda wildcards: sweep.scored(wildcards.transform),
         sidecars=lambda wildcards: sweep.scored_sidecars(wildcards.transform),
     output:
@@ -72,6 +72,8 @@ rule preprocess_calibration:
         runtime=growing(60),
     params:
         flags=sweep.calibration_flags(),
+        images=lambda wildcards: cli.or_fail(contents.calibration),
+        transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
     message:

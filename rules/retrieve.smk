@@ -8,7 +8,8 @@ Makes: results/retrieve/{model}/checkpoint.pth, model.onnx or bs{batch}.om, resu
 rule retrieve_checkpoint:
     """Fetch a checkpoint, or make the demo's, and make sure that it fits its model."""
     input:
-        of_model(sweep.source_file, "checkpoint"),
+        ancient(of_model(sweep.source_file, "checkpoint")),
+        demo=of_model(sweep.trained_on),
     output:
         checkpoint="results/retrieve/{model}/checkpoint.pth",
         sidecar="results/retrieve/{model}/checkpoint.json",
@@ -24,6 +25,8 @@ rule retrieve_checkpoint:
         runtime=growing(60),
     params:
         flags=of_model(sweep.source_flags, "checkpoint"),
+        content=of_model(contents.source, "checkpoint"),
+        transform=of_model(contents.demo_transform),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the checkpoint"
@@ -34,7 +37,7 @@ rule retrieve_checkpoint:
 rule retrieve_onnx:
     """Fetch a ready-made ONNX file."""
     input:
-        of_model(sweep.source_file, "onnx"),
+        ancient(of_model(sweep.source_file, "onnx")),
     output:
         onnx="results/retrieve/{model}/model.onnx",
         sidecar="results/retrieve/{model}/model.json",
@@ -50,6 +53,7 @@ rule retrieve_onnx:
         runtime=growing(60),
     params:
         flags=of_model(sweep.source_flags, "onnx"),
+        content=of_model(contents.source, "onnx"),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the ONNX file"
@@ -60,7 +64,7 @@ rule retrieve_onnx:
 rule retrieve_om:
     """Fetch a ready-made engine; what it contains is checked when it is opened."""
     input:
-        lambda wildcards: cli.or_fail(sweep.source_file, wildcards.model, "om", wildcards.batch),
+        ancient(lambda wildcards: cli.or_fail(sweep.source_file, wildcards.model, "om", wildcards.batch)),
     output:
         engine="results/retrieve/{model}/bs{batch}.om",
         sidecar="results/retrieve/{model}/bs{batch}.json",
@@ -76,6 +80,7 @@ rule retrieve_om:
         runtime=growing(60),
     params:
         flags=lambda wildcards: sweep.ready_made_flags(wildcards.model, "om", wildcards.batch),
+        content=lambda wildcards: cli.or_fail(contents.source, wildcards.model, "om", wildcards.batch),
         code=code_digest("retrieve"),
     message:
         "{wildcards.model}: retrieve the .om file for batch {wildcards.batch}"

@@ -28,9 +28,11 @@ from smlp.core.provenance import Facts
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     source = flags.onnx_path or flags.pth_path
-    options = _options(flags.option)
+    options, asked = _options(flags.option), dict(flags.env)
     try:
-        compile_engine(flags.backend, flags.precision, flags.batch_size, source, flags.output, options, flags.variant)
+        compile_engine(
+            flags.backend, flags.precision, flags.batch_size, source, flags.output, options, flags.variant, asked
+        )
     except EngineFailure as failure:
         if not flags.record_failure:
             raise
@@ -39,16 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with files.whole_file(flags.output) as partial:
             for suffix in (flags.output.suffix, *backend.companions):
                 partial.with_suffix(suffix).touch()
-            state = _state(backend, flags.precision, flags.batch_size, made_from, partial, options, flags.variant)
+            about = {"backend": flags.backend, "precision": flags.precision, "batch_size": flags.batch_size}
+            state = _state(partial, backend, {**about, "variant": flags.variant}, made_from, options, asked)
             about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
-            record = provenance.describe(
-                {"source": source},
-                state=state,
-                failed=str(failure),
-                **about,
-                batch=flags.batch_size,
-                start=made_from["source"].start,
-            )
+            about |= {"environment": asked, "batch": flags.batch_size}
+            start = made_from["source"].start
+            record = provenance.describe({"source": source}, state=state, failed=str(failure), **about, start=start)
             files.write_json(files.sidecar_path(partial), record)
     return 0
 
@@ -62,10 +60,11 @@ def compile_engine(
     output: Path,
     options: Options,
     variant: str = "",
+    environment: Mapping[str, str] = {},
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
 
-    variant: name of the target, "" for a plain one; the sidecar records it.
+    variant: name of the target, "" for a plain one; the sidecar records it, and the variables that were asked for.
 
     Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
     would not take, a source of the other kind, or that is not as its sidecar says, and an engine whose own batch size
@@ -94,14 +93,16 @@ def compile_engine(
             raise UserError(
                 f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
             )
+        about = {"backend": backend_name, "precision": precision, "batch_size": batch_size, "variant": variant}
         sidecar = provenance.describe(
             {"source": source},
             backend.packages,
-            state=_state(backend, precision, batch_size, made_from, partial, options, variant),
+            state=_state(partial, backend, about, made_from, options, environment),
             backend=backend_name,
             precision=precision,
             **_named(variant),
             options=options,
+            environment=dict(environment),
             **facts,
             start=made_from["source"].start,
         )
@@ -118,16 +119,14 @@ def _made_from(source: Path, options: Options) -> dict[str, identity.Known]:
 
 
 def _state(
-    backend: Backend,
-    precision: str,
-    batch_size: int,
-    made_from: Mapping[str, identity.Known],
     partial: Path,
+    backend: Backend,
+    about: Facts,
+    made_from: Mapping[str, identity.Known],
     options: Options,
-    variant: str,
+    environment: Mapping[str, str],
 ) -> Facts:
-    """Which engine it is whose files are `partial` and its companions."""
-    about = {"backend": backend.name, "precision": precision, "batch_size": batch_size, "variant": variant}
+    """Which engine it is whose files are `partial` and its companions. about: its target and batch size."""
     return identity.state(
         "engine",
         identity.contents(partial, backend.companions),
@@ -136,6 +135,7 @@ def _state(
         code=code_digest("compile", backend.name),
         versions=provenance.versions(backend.made_by),
         host=backend.made_for(options) if backend.made_for else None,
+        environment=environment,
     )
 
 
@@ -179,6 +179,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")
     source.add_argument("--pth_path", type=Path, help="checkpoint to compile, from scripts/retrieve.py")
     parser.add_argument("--output", type=Path, required=True, help="engine file to write")
+    cli.add_environment_flag(parser)
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="backend option, repeatable")
     parser.add_argument(
         "--record_failure", action="store_true", help="write a sidecar that says why there is no engine, and go on"

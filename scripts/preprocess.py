@@ -88,7 +88,6 @@ def preprocess(
     """
     image_bytes = _blank(transform, kind).nbytes
     files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
-    state = dataset.state(entries, data_root)  # first of all: a change during the run is noticed next time
     rows: list[dataset.Row] = []
     digests: dict[str, str] = {}
     skipped: list[Outcome] = []
@@ -143,7 +142,6 @@ def preprocess(
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
             for entry, sha256, reason in skipped
         ],
-        "images_state": state,
         "files": digests,
     }
 
@@ -315,6 +313,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
     everything = dataset.list_images(args.data_root, args.split)
+    classes = dataset.count_classes(everything)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     made_from = {}
@@ -359,6 +358,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
+        classes=classes,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
         **facts,

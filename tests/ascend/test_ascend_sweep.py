@@ -109,6 +109,7 @@ def test_ini_reruns_what_it_changes(swept):
     assert "Nothing to be done" in done.stdout + done.stderr
     before = ini.read_text()
     ini.write_text("# slower\nGelu=high_precision\n")
+    os.utime(ini, (1_000_000_000, 1_000_000_000))  # as a file that was restored
     done = snakemake(folder, "-n", "--cores", "1", env=env)
     ini.write_text(before)
     counts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) == 2}
@@ -195,6 +196,17 @@ def test_ready_made_engines(swept, tmp_path):
     assert "is an engine for batch 1, but stands for batch 4" in done.stderr
     assert (other / "results/infer/small/ascend/high/digits/bs1/shard-0").is_dir()
 
+    own = other / "bs4.om"
+    settings["models"]["small"]["om"][4] = str(own)
+    (other / "sweep.yaml").write_text(yaml.safe_dump(settings))
+    shutil.copy2(oms[4], own)
+    assert snakemake(other, "--cores", "2", "retrieve", env=env).returncode == 0
+    assert "Nothing to be done" in snakemake(other, "-n", "--cores", "2", "retrieve", env=env).stderr
+    shutil.copyfile(oms[1], own)
+    os.utime(own, (1_000_000_000, 1_000_000_000))
+    done = snakemake(other, "-n", "--cores", "2", "retrieve", env=env)
+    assert "retrieve_om" in done.stdout
+
 
 # without an NPU, without CANN
 
@@ -223,8 +235,10 @@ def test_published_columns_stand_beside_the_measured_one():
     settings = yaml.safe_load(GUIDE.read_text())
     assert settings["batch_sizes"] == BATCH_SIZES and settings["accuracy"]["margin_points"] == 1.0
     model = settings["models"]["smlpnet_tiny"]
-    assert model["published_weights"] and len(model["checkpoint"]["md5"]) == 32
     published = rows(ROOT / "resources" / "published.csv")
+    # the guide's checkpoint is the one whose accuracy is published
+    of_checkpoint = [row["images"] for row in published if row["checkpoint_md5"] == model["checkpoint"]["md5"]]
+    assert of_checkpoint == ["50000", "50000"]
     assert {row["device"] for row in published if row["what"] == "throughput"} == {"Ascend310P3", "Tesla T4"}
 
 

@@ -74,11 +74,17 @@ def remove(path):
 
 
 def replace(path, source):
-    return lambda project: shutil.copyfile(project.folder / source, project.folder / path)
+    """Other content with an older time, as cp -p, mv, rsync -a and unzip bring it."""
+
+    def apply(project):
+        shutil.copyfile(project.folder / source, project.folder / path)
+        os.utime(project.folder / path, (1_000_000_000, 1_000_000_000))
+
+    return apply
 
 
 def other_weights(project):
-    """The same network with other weights, in place of the user's checkpoint."""
+    """The same network with other weights, in place of the user's checkpoint, with an older time."""
     import torch
 
     path = project.folder / "my weights" / "tiny.pth"
@@ -87,6 +93,7 @@ def other_weights(project):
         key: value * 1.5 if value.is_floating_point() else value for key, value in checkpoint["model"].items()
     }
     torch.save(checkpoint, path)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
 from ..core import files
 from ..core.cli import UserError
-from .manifest import MANIFEST, read_manifest, whole_number
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
+from .manifest import MANIFEST as MANIFEST
 from .manifest import Row as Row
+from .manifest import read_manifest, whole_number
+from .manifest import sidecar_path as sidecar_path
 from .manifest import write_manifest as write_manifest
 
 # torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
@@ -70,6 +72,12 @@ def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
 
 
+def count_classes(entries: Sequence[Entry]) -> int | None:
+    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
+    in_folders = entries[0].image.count("/") > 1
+    return 1 + max(entry.label for entry in entries) if in_folders else None
+
+
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:
     """Part `index` (from 0) of `count` contiguous parts that differ by at most one batch.
 
@@ -81,20 +89,26 @@ def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1)
 
 
 def draw(
-    entries: Sequence[Entry], data_root: str | Path, count: int, seed: int, scored: Collection[str]
+    entries: Sequence[Entry],
+    data_root: str | Path,
+    count: int,
+    seed: int,
+    scored: Collection[str],
+    digest: Callable[[Path], str] = files.digest,
 ) -> list[Entry]:
     """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
 
     They calibrate int8 engines: an image that is also scored would flatter the accuracy.
-    scored: SHA-256 of image files. The order is that of a digest of seed and path: the same choice on every machine,
-    and images that are added later move into it without shuffling the rest. Raises UserError if there are too few.
+    scored: SHA-256 of image files; digest: what finds it. The order is that of a digest of seed and path: the same
+    choice on every machine, and images that are added later move into it without shuffling the rest. Raises UserError
+    if there are too few.
     """
     scored = frozenset(scored)
     drawn: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda entry: _rank(seed, entry.image)):
         if len(drawn) == count:
             break
-        sha256 = files.digest(Path(data_root, entry.image))
+        sha256 = digest(Path(data_root, entry.image))
         if sha256 not in scored:
             drawn.setdefault(sha256, entry._replace(index=len(drawn)))
     if len(drawn) < count:
@@ -118,48 +132,6 @@ def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
                 raise UserError(f"{manifest}: has no sha256 of {row.image}; preprocess again")
             found.add(row.sha256)
     return frozenset(found)
-
-
-def state(entries: Iterable[Entry], data_root: str | os.PathLike) -> str:
-    """Hexadecimal digest of the images' positions, paths, labels, sizes and modification times; reads none of them."""
-    checksum = hashlib.sha256()
-    root = os.fspath(data_root)
-    for entry in entries:
-        found = os.stat(os.path.join(root, entry.image))
-        line = f"{entry.index}\0{entry.image}\0{entry.label}\0{found.st_size}\0{found.st_mtime_ns}\n"
-        checksum.update(line.encode("utf-8", "surrogateescape"))
-    return checksum.hexdigest()
-
-
-def token(shard_folder: str | os.PathLike, entries: Sequence[Entry], data_root: str | os.PathLike) -> str:
-    """A text that changes only when the shard in `shard_folder` has to be made again from `entries`.
-
-    It is the state that the shard's sidecar records as long as the images are those it was made from: the same
-    state, or else (a touched or copied file) the same positions, labels and SHA-256. Otherwise, or if there
-    is no shard yet, it is the current state.
-    """
-    current = state(entries, data_root)
-    try:
-        sidecar = files.read_json(sidecar_path(shard_folder), "the sidecar of a shard")
-        if sidecar["images_state"] == current:
-            return current
-        rows = read_manifest(Path(shard_folder) / MANIFEST)
-        made_from = {row.index: (row.image, row.label, row.sha256) for row in rows}
-        made_from.update((bad["index"], (bad["image"], bad["label"], bad["sha256"])) for bad in sidecar["skipped"])
-    except (UserError, KeyError, TypeError):  # absent or damaged: it has to be made
-        return current
-    listed = {index: (image, label) for index, (image, label, _) in made_from.items()}
-    if listed == {entry.index: (entry.image, entry.label) for entry in entries} and all(
-        files.digest(Path(data_root, entry.image)) == made_from[entry.index][2] for entry in entries
-    ):
-        return sidecar["images_state"]
-    return current
-
-
-def sidecar_path(shard_folder: str | os.PathLike) -> Path:
-    """The JSON file beside the folder of a shard; a folder's name has no suffix to replace, even with a dot in it."""
-    folder = Path(os.path.abspath(shard_folder))
-    return folder.with_name(folder.name + ".json")
 
 
 def bin_name(number: int) -> str:

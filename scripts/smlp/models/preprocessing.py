@@ -22,9 +22,17 @@ SMLPNET = Transform(
 )
 
 
+_OURS = ("smlpnet_tiny", "smlpnet_small", "smlpnet_base")
+
+
+def is_ours(model_name: str) -> bool:
+    """Whether a model's preprocessing is stated here, and not by timm."""
+    return model_name in _OURS
+
+
 def resolve(model_name: str) -> Transform:
     """The evaluation preprocessing of a model: one of ours, or any other by its timm name (imports torch and timm)."""
-    if model_name in ("smlpnet_tiny", "smlpnet_small", "smlpnet_base"):
+    if is_ours(model_name):
         return SMLPNET
 
     from . import architectures

@@ -1,11 +1,10 @@
 """The plan of a sweep: its files, flags and resources. Rules ask it, and know nothing else of the settings.
 
-Only answers: nothing is read but the settings, names of files, and the images of the user's dataset.
+Only answers: nothing is read but the settings and names of files.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 from .. import backends
 from ..core import files
 from ..core.cli import UserError
-from ..data import dataset
 from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
@@ -96,16 +94,18 @@ class Sweep:
     # retrieve
 
     def source_file(self, model: str, kind: str, batch: str | None = None) -> list[str]:
-        """The user's checkpoint, ONNX file or ready-made engine as an input that is watched; a URL is not a file."""
+        """The user's checkpoint, ONNX file or ready-made engine, which is watched; a URL is not a file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        if source == "demo":
-            return self.demo_images
-        if "://" in source:
+        if source == "demo" or "://" in source:
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")
         return [source]
+
+    def trained_on(self, model: str) -> list[str]:
+        """What the demo's checkpoint is made from."""
+        return self.demo_images if self._models[model]["checkpoint"]["source"] == "demo" else []
 
     def source_flags(self, model: str, kind: str) -> list[str]:
         """Where a checkpoint or ONNX file comes from, with its checksum and what the user said about the model."""
@@ -203,9 +203,13 @@ class Sweep:
         return found | {name: targets.text(value) for name, value in further.items()}
 
     def option_files(self, cell: Cell) -> list[str]:
-        """The files that options of an engine name."""
-        options, backend = self.options(cell), backends.load(cell.backend)
-        return [options[one.name] for one in backend.options if one.kind == "file" and one.name in options]
+        """The files that options of an engine name, the compiler's own options too."""
+        kinds = {option.name: option.kind for option in backends.load(cell.backend).options}
+        return [
+            value
+            for name, value in self.options(cell).items()
+            if kinds.get(name) == "file" or (name not in kinds and Path(value).is_file())
+        ]
 
     def compile_source_flags(self, cell: Cell) -> list[str]:
         """What compile.py starts from."""
@@ -290,25 +294,6 @@ class Sweep:
         about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
         return flags({**about, "pixels": self._settings["dataset"]["pixels"]})
 
-    def require_images(self) -> None:
-        """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
-        if not self.is_demo:
-            _ = self._images
-
-    def images_state(self, transform: str, shard: str) -> str:
-        """Changes when the content of one of the shard's images does, and not when one is touched."""
-        if self.is_demo:
-            return "made by the run itself"
-        if not Path(self.data_root).exists():
-            return "absent"  # a dry run needs no images; a real one stops at its start
-        entries = dataset.shard(self._images, int(shard), len(self.shards))
-        return dataset.token(self._shard(transform, shard), entries, self.data_root)
-
-    @functools.cached_property
-    def _images(self) -> list[dataset.Entry]:
-        """Every image of the split, listed once for all shards."""
-        return dataset.list_images(self.data_root, self._settings["dataset"]["split"])
-
     def _shard(self, transform: str, shard: int | str) -> str:
         return f"results/preprocess/{self.dataset}/{transform}/shard-{shard}"
 
@@ -316,8 +301,33 @@ class Sweep:
 
     def outputs(self, cell: Cell) -> list[str]:
         """The result folders of every shard, or those that ais_bench wrote elsewhere."""
+        return self.imported(cell) or self.own_outputs(cell)
+
+    def own_outputs(self, cell: Cell) -> list[str]:
+        """The result folders of every shard; none of imported results."""
         folder = f"results/infer/{cell.place}/{self.dataset}/bs{cell.batch}"
-        return self.imported(cell) or [f"{folder}/shard-{shard}" for shard in self.shards]
+        return [] if self.imported(cell) else [f"{folder}/shard-{shard}" for shard in self.shards]
+
+    def own_summaries(self, cell: Cell) -> list[str]:
+        """The summaries of an engine's result folders; none of imported results."""
+        return [f"{folder}_summary.json" for folder in self.own_outputs(cell)]
+
+    def chain(self, cell: Cell) -> list[str]:
+        """The sidecars of all that an engine's outputs come from: images, start, graphs, engine, bins."""
+        found = self.demo_images + self.scored_sidecars(self.transform(cell.model))
+        if not self.own_outputs(cell):
+            return found
+        found.append(self.engine_sidecar(cell))
+        if not self._is_ready_made(cell):
+            graphs = [self.onnx_file(cell)] if _compiles_from(cell) == "onnx" else []
+            graphs += [graph.replace("_uint8.onnx", ".onnx") for graph in graphs]
+            found += map(_sidecar, [self.start(cell.model), *graphs])
+            found += [f"{folder}.json" for folder in self.calibration(cell)]
+        return list(dict.fromkeys(found))
+
+    def engine_flags(self, cell: Cell) -> list[str]:
+        """The engine that must have made the outputs; of imported results nobody tells."""
+        return flags({"engine": self.engine(cell)}) if self.own_outputs(cell) else []
 
     def imported(self, cell: Cell) -> list[str]:
         """Result folders of an engine under `infer.import`: one per shard, or one for all, or none."""
@@ -340,11 +350,11 @@ class Sweep:
         """The backend that a model is judged by: what runs its checkpoint, or its ONNX file if that is all there is."""
         return backends.reference("checkpoint" if self._has_checkpoint(model) else "onnx").name
 
-    def reference_outputs(self, model: str) -> list[str]:
-        """The result folders of the reference, a plain target with a batch size of its own."""
+    def reference_cell(self, model: str) -> Cell:
+        """The engine that is the reference: a plain target with a batch size of its own."""
         backend = self.reference(model)
         precision, batch = backends.load(backend).precisions[0], self._settings["accuracy"]["reference_batch_size"]
-        return self.outputs(Cell(model, backend, precision, "", batch))
+        return Cell(model, backend, precision, "", batch)
 
     def about(self, cell: Cell) -> list[str]:
         """What an engine is, for evaluate.py: ais_bench's own summaries say none of it."""
@@ -362,13 +372,11 @@ class Sweep:
         return flags({"variant": cell.variant or None})
 
     def table_flags(self) -> list[str]:
-        """Published names, references, whose published accuracy is comparable, and the limit of the decision."""
+        """Published names, references, how verdicts are given, and the limit of the decision."""
         names = [f"{name}={entry['model_name']}" for name, entry in self._models.items()]
         references = [f"{name}={self.reference(name)}" for name in self.models]
-        applies = [name for name, entry in self._models.items() if entry["published_weights"]]
-        published = ["--published_applies", *applies] if applies else []
-        own = flags(self._settings["decision"])
-        return ["--published_name", *names, "--reference_of", *references, *published, *own]
+        own = flags({"familywise": self._settings["accuracy"]["familywise"], **self._settings["decision"]})
+        return ["--published_name", *names, "--reference_of", *references, *own]
 
     def _throughput(self, cell: Cell) -> str:
         """The throughput of an engine; of imported results as ais_bench stated it."""

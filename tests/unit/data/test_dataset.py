@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from smlp.core import cli, files
+from smlp.core import cli
 from smlp.data import dataset, manifest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
@@ -78,7 +78,6 @@ def test_many_images_are_listed_quickly(tmp_path):
             (folder / f"ILSVRC2012_val_{index:08d}.JPEG").touch()
     start = time.process_time()  # the processor's, so that a busy machine does not matter
     entries = dataset.list_images(tmp_path)
-    dataset.state(entries, tmp_path)
     assert len(entries) == 10_000
     assert time.process_time() - start < 1  # about 0.1 s for a fifth of ImageNet's validation set
 
@@ -168,88 +167,6 @@ def test_shards_cover_everything_once_and_split_no_batch(count, batch_size):
         batches = [{entry.index // batch_size for entry in part} for part in shards]
         assert max(map(len, batches)) - min(map(len, batches)) <= 1
         assert sum(map(len, batches)) == -(-total // batch_size)
-
-
-def make_shard(folders, shard_folder, skip=()):
-    """What preprocess.py leaves behind, without the bins."""
-    entries = dataset.list_images(folders)
-    rows, skipped = [], []
-    for entry in entries:
-        sha256 = files.digest(folders / entry.image)
-        if entry.index in skip:
-            skipped.append({"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256})
-        else:
-            rows.append(dataset.Row(entry.index, dataset.bin_name(entry.index), *entry[1:], sha256))
-    shard_folder.mkdir(parents=True)
-    dataset.write_manifest(shard_folder / "manifest.csv", rows)
-    state = dataset.state(entries, folders)
-    files.write_json(dataset.sidecar_path(shard_folder), {"images_state": state, "skipped": skipped})
-    return state
-
-
-def set_time(path, seconds=1_000_000_000):
-    os.utime(path, (seconds, seconds))
-
-
-@pytest.mark.parametrize("skip", [(), (1, 3)])
-def test_a_touched_image_changes_no_token_and_a_changed_one_does(folders, tmp_path, skip):
-    shard = tmp_path / "results" / "shard-0"
-    made = make_shard(folders, shard, skip)
-    for image in ("val/b/2.jpeg", "val/C c/,\n.bmp"):
-        set_time(folders / image)
-    entries = dataset.list_images(folders)
-    assert dataset.state(entries, folders) != made
-    assert dataset.token(shard, entries, folders) == made
-
-    for entry in entries:  # among them the skipped ones: a repaired file has to be preprocessed
-        path = folders / entry.image
-        content = path.read_bytes()
-        path.write_bytes(b"y")
-        assert dataset.token(shard, entries, folders) == dataset.state(entries, folders) != made
-        path.write_bytes(content)
-        assert dataset.token(shard, entries, folders) == made
-
-
-def test_another_list_of_images_changes_the_token(folders, tmp_path):
-    shard = tmp_path / "shard-0"
-    made = make_shard(folders, shard)
-    entries = dataset.list_images(folders)
-    moved = [entry._replace(index=entry.index + 1) for entry in entries]
-    relabelled = [entries[0]._replace(label=9), *entries[1:]]
-    for others in (moved, relabelled, entries[:-1], [*entries, entries[0]._replace(index=99)]):
-        assert dataset.token(shard, others, folders) == dataset.state(others, folders) != made
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda shard: (shard / "manifest.csv").unlink(),
-        lambda shard: (shard / "manifest.csv").write_text("index,bin\n"),
-        lambda shard: dataset.sidecar_path(shard).unlink(),
-        lambda shard: dataset.sidecar_path(shard).write_text("{"),
-        lambda shard: dataset.sidecar_path(shard).write_text("[]"),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x"}'),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x", "skipped": [1]}'),
-        lambda shard: dataset.sidecar_path(shard).write_text('{"images_state": "x", "skipped": [{"index": []}]}'),
-    ],
-)
-def test_a_damaged_shard_has_to_be_made_again(folders, tmp_path, damage):
-    shard = tmp_path / "shard-0"
-    make_shard(folders, shard)
-    set_time(folders / "val/b/2.jpeg")
-    damage(shard)
-    entries = dataset.list_images(folders)
-    assert dataset.token(shard, entries, folders) == dataset.state(entries, folders)
-
-
-def test_a_missing_shard_has_the_current_state(folders, tmp_path):
-    entries = dataset.list_images(folders)
-    states = []
-    for index in range(2):
-        part = dataset.shard(entries, index, 2)
-        states.append(dataset.token(tmp_path / f"shard-{index}", part, folders))
-        assert states[index] == dataset.state(part, folders)
-    assert states[0] != states[1]
 
 
 def test_a_folder_with_a_dot_in_its_name_has_a_sidecar_of_its_own():

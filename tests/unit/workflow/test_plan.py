@@ -116,7 +116,8 @@ def test_a_users_file_is_watched_and_a_url_is_not(tmp_path, monkeypatch):
 
 def test_the_demos_checkpoint_needs_its_images():
     demo = sweep(models={"m": {**FUSIBLE, "checkpoint": "demo"}}, dataset=DEMO)
-    assert demo.source_file("m", "checkpoint") == ["results/retrieve/digits.json"]
+    assert demo.source_file("m", "checkpoint") == []
+    assert demo.trained_on("m") == ["results/retrieve/digits.json"] and sweep().trained_on("mine") == []
     flags = pairs(demo.source_flags("m", "checkpoint"))
     assert (flags["--source"], flags["--demo_dataset"], flags["--seed"]) == ("demo", "results/retrieve/digits", "0")
     assert pairs(demo.demo_flags()) == {"--train_images": "400", "--val_images": "96", "--seed": "0"}
@@ -317,24 +318,6 @@ def test_flags_of_preprocessing():
     assert pairs(found.calibration_flags()) == drawn
 
 
-def test_the_state_of_a_shard_tells_of_its_images_alone(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / "val" / name).mkdir(parents=True)
-        (tmp_path / "val" / name / "1.JPEG").write_bytes(name.encode())
-    dataset = {**USERS, "root": str(tmp_path)}
-    before = [sweep(dataset=dataset).images_state("t", shard) for shard in "01"]
-    (tmp_path / "val/b/1.JPEG").write_bytes(b"another")
-    after = [sweep(dataset=dataset).images_state("t", shard) for shard in "01"]
-    assert after[0] == before[0] and after[1] != before[1]
-
-
-def test_images_are_required_only_of_the_user():
-    sweep(models={"m": PLAIN}, dataset=DEMO).require_images()
-    with pytest.raises(UserError, match="^/my images: no such dataset folder"):
-        sweep().require_images()
-    assert sweep().images_state("t", "0") == "absent"
-
-
 # infer, evaluate, measure, tabulate
 
 
@@ -349,7 +332,7 @@ def test_a_model_is_judged_by_a_plain_target_that_need_not_be_listed(model, back
     found = sweep([{"backend": "openvino", "name": "v"}], {"mine": model}, accuracy={"reference_batch_size": 2})
     assert found.reference("mine") == backend
     folder = f"results/infer/mine/{backend}/fp32/photos/bs2"
-    assert found.reference_outputs("mine") == [f"{folder}/shard-0", f"{folder}/shard-1"]
+    assert found.outputs(found.reference_cell("mine")) == [f"{folder}/shard-0", f"{folder}/shard-1"]
     assert found.engine(cell(backend, batch=2)) == engine
 
 
@@ -361,7 +344,7 @@ def test_imported_results_take_the_place_of_ours(tmp_path, variant):
     theirs = tmp_path / engine.place / "bs4"
     for shard in (0, 1):
         (theirs / f"shard-{shard}").mkdir(parents=True)
-    assert found.outputs(engine) == [f"{theirs}/shard-0", f"{theirs}/shard-1"]
+    assert found.outputs(engine) == [f"{theirs}/shard-0", f"{theirs}/shard-1"] and found.own_outputs(engine) == []
     assert found.imported(other) == [] and found.outputs(other)[0].startswith("results/infer/")
     assert found.files("measure") == [
         f"results/measure/{engine.place}/bs1.json",
@@ -391,12 +374,11 @@ def test_flags_of_measuring():
 
 
 def test_flags_of_the_tables():
-    models = {"a": {**FUSIBLE, "published_weights": True}, "b": ONNX}
-    found = sweep(models=models, decision={"latency_ms_max": 2.5})
+    found = sweep(models={"a": FUSIBLE, "b": ONNX}, decision={"latency_ms_max": 2.5})
     assert found.table_flags() == [
         *("--published_name", "a=smlpnet_tiny", "b=test_resnet"),
         *("--reference_of", "a=pytorch", "b=onnxruntime"),
-        *("--published_applies", "a", "--latency_ms_max", "2.5"),
+        *("--familywise", "none", "--latency_ms_max", "2.5"),
     ]
 
 

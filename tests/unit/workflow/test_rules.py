@@ -40,6 +40,13 @@ def test_a_rule_makes_the_files_that_its_backend_declares(name):
     assert counted <= {(kind.resource, kind.resource) for kind in backend.devices}
 
 
+@pytest.mark.parametrize("stage", ["compile", "infer", "measure"])
+def test_what_makes_or_runs_engines_gets_the_variables_that_the_settings_ask_for(stage):
+    text = (RULES / f"{stage}.smk").read_text(encoding="utf-8")
+    assert "        environment=of_backend(hosts.environment),\n" in text
+    assert '        " {params.environment:q}"\n' in text
+
+
 def test_nothing_else_of_the_workflow_names_a_backend():
     files = [ROOT / "Snakefile", *RULES.iterdir(), *(ROOT / "scripts/smlp/workflow").glob("*.py")]
     names = "|".join(backends.names())
@@ -55,3 +62,12 @@ def test_nothing_else_of_the_workflow_names_a_backend():
 
 def test_the_shared_rules_file_is_short():
     assert len((RULES / "common.smk").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_a_rule_that_takes_a_file_from_outside_knows_its_content():
+    """Times of such inputs mean nothing, so that without a digest among the parameters no change would be seen."""
+    rules = [rule for path in RULES.glob("*.smk") for rule in path.read_text(encoding="utf-8").split("\nrule ")[1:]]
+    outside = re.compile(r"ancient\((?!of_cell\(sweep\.source_sidecar\)).*sweep\.\w+")
+    found = [rule for rule in rules if outside.search(rule)]
+    assert len(found) == 7
+    assert [rule.partition(":")[0] for rule in found if "contents." not in rule.partition("params:")[2]] == []

@@ -1,0 +1,162 @@
+"""What a sweep takes from outside, as digests that are parameters of rules: other content, and a job runs again.
+
+Times of such files mean nothing (`ancient` inputs): one that replaces another may well be older.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from ..core.provenance import versions
+from ..data import dataset
+from ..models import preprocessing
+from .plan import Cell, Sweep
+from .targets import Settings
+from .watch import Watch, digest_of, is_settled, signature
+
+_OWN = "made by the run itself"
+# A dry run needs no images; a real one stops at its start.
+_ABSENT = "absent"
+
+
+class Contents:
+    """The contents of everything that a sweep with these complete settings takes from outside."""
+
+    def __init__(self, sweep: Sweep, complete: Settings) -> None:
+        # of this host: device numbers differ between hosts that share the folder
+        self.watch = Watch(Path("results/.watched", f"{os.uname().nodename}.json"))
+        self._sweep = sweep
+        self._root, self._split = sweep.data_root, complete["dataset"]["split"]
+        self._drawn = {"root": sweep.data_root, **complete["calibration"]}
+
+    def source(self, model: str, kind: str, batch: str | None = None) -> list[str]:
+        """The user's checkpoint, ONNX file or ready-made engine."""
+        return self.watch.digests(self._sweep.source_file(model, kind, batch))
+
+    def options(self, cell: Cell) -> list[str]:
+        """The files that options of compiling name."""
+        return self.watch.digests(self._sweep.option_files(cell))
+
+    def imported(self, cell: Cell) -> list[str]:
+        """Imported results, with what ais_bench wrote beside them."""
+        folders = self._sweep.imported(cell)
+        beside = [path for path in (f"{folder}_summary.json" for folder in folders) if Path(path).is_file()]
+        return [*map(self.watch.folder, folders), *self.watch.digests(beside)]
+
+    def imported_summary(self, cell: Cell) -> str:
+        """The summary that imported throughput is taken from."""
+        return self.watch.digest(self._sweep.imported_summary(cell))
+
+    # transforms
+
+    def transform(self, transform: str) -> list[str | None]:
+        """What states a transform: timm's version, and its files, which somebody may edit; nothing if it is ours."""
+        return [] if preprocessing.is_ours(transform) else self._timm
+
+    def model_transform(self, model: str) -> list[str | None]:
+        """As `transform`, of a model's transform."""
+        return self.transform(self._sweep.transform(model))
+
+    def demo_transform(self, model: str) -> list[str | None]:
+        """As `transform`, of what the images go through that the demo's checkpoint is made from."""
+        return self.model_transform(model) if self._sweep.trained_on(model) else []
+
+    @functools.cached_property
+    def _timm(self) -> list[str | None]:
+        version = versions(["timm"])["timm"]
+        found = importlib.util.find_spec("timm")
+        if found is None or not found.submodule_search_locations:
+            return [version]
+        place = Path(found.submodule_search_locations[0])
+        sources = sorted(file for part in ("data", "models") for file in (place / part).glob("*.py"))
+        names = [file.relative_to(place) for file in sources]
+        return [
+            version,
+            digest_of(f"{name}\0{sha256}" for name, sha256 in zip(names, self.watch.digests(sources), strict=True)),
+        ]
+
+    # images
+
+    def require_images(self) -> None:
+        """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
+        if not self._sweep.is_demo:
+            _ = self._entries
+
+    def shard(self, shard: int | str) -> str:
+        """Positions, labels and contents of a shard's images."""
+        if self._sweep.is_demo:
+            return _OWN
+        if not Path(self._root).exists():
+            return _ABSENT
+        entries, digests = self._part(int(shard)), self._digests(int(shard))
+        return digest_of(
+            f"{entry.index}\0{entry.image}\0{entry.label}\0{sha256}"
+            for entry, sha256 in zip(entries, digests, strict=True)
+        )
+
+    def classes(self) -> str:
+        """How many class folders the images have, which the sidecar of each shard states; "None" if they are flat."""
+        if self._sweep.is_demo:
+            return _OWN
+        return str(dataset.count_classes(self._entries)) if Path(self._root).exists() else _ABSENT
+
+    def calibration(self) -> str:
+        """Paths and contents of the images that are drawn for calibration."""
+        root, is_demo = self._drawn["root"], self._sweep.is_demo
+        if is_demo and root == self._root:
+            return _OWN
+        if not Path(root).exists() or not (is_demo or Path(self._root).exists()):
+            return _ABSENT
+        # the demo's images need not be there yet, and nobody else's are the same
+        shards = () if is_demo else self._sweep.shards
+        scored = {sha256 for shard in shards for sha256 in self._digests(shard)}
+        # Listing a training split takes long: a draw holds until a folder, or an image that it looked at, changes.
+        key = json.dumps({**self._drawn, "scored": digest_of(sorted(scored))}, sort_keys=True)
+        known = self.watch.recall("draw")
+        if isinstance(known, dict) and known.get("of") == key and self._holds(known):
+            return known["content"]
+        return self._draw(key, scored)
+
+    def _draw(self, key: str, scored: Collection[str]) -> str:
+        root, split = self._drawn["root"], self._drawn["split"]
+        begin_ns = time.time_ns()
+        entries = dataset.list_images(root, split)
+        folders = {place: os.stat(place) for place, _, _ in os.walk(Path(root, split), followlinks=True)}
+        looked_at: dict[str, str] = {}
+
+        def digest(image: Path) -> str:
+            looked_at[str(image)] = self.watch.digest(image)
+            return looked_at[str(image)]
+
+        drawn = dataset.draw(entries, root, self._drawn["images"], self._drawn["seed"], scored, digest)
+        content = digest_of(f"{entry.image}\0{looked_at[str(Path(root, entry.image))]}" for entry in drawn)
+        if all(is_settled(found, begin_ns) for found in folders.values()):
+            signatures = {place: signature(found) for place, found in folders.items()}
+            self.watch.remember("draw", {"of": key, "folders": signatures, "images": looked_at, "content": content})
+        return content
+
+    def _holds(self, known: Settings) -> bool:
+        """Whether the folders and images that a remembered draw looked at are as they were."""
+        try:
+            is_same = all(signature(os.stat(place)) == found for place, found in known["folders"].items())
+        except OSError:  # one is gone
+            return False
+        return is_same and self.watch.digests(known["images"]) == list(known["images"].values())
+
+    @functools.cached_property
+    def _entries(self) -> list[dataset.Entry]:
+        """Every image of the split, listed once for all shards."""
+        return dataset.list_images(self._root, self._split)
+
+    def _part(self, shard: int) -> list[dataset.Entry]:
+        return dataset.shard(self._entries, shard, len(self._sweep.shards))
+
+    @functools.cache  # noqa: B019  (it lives as long as the process)
+    def _digests(self, shard: int) -> list[str]:
+        return self.watch.digests(os.path.join(self._root, entry.image) for entry in self._part(shard))
