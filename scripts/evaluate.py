@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.code import code_digest
@@ -77,7 +79,10 @@ def evaluate(flags: argparse.Namespace) -> None:
     reference = None
     if flags.reference:
         reference = chain.of_reference(flags.reference, made, images, flags.infer_result_dir[0])
-    predictions, num_classes = predict(bins, results, run.num_classes)
+    dtype = flags.outputs_dtype and np.dtype(flags.outputs_dtype)
+    given_form = outputs.Form(run.num_classes, dtype)
+    form = outputs.read_form(summaries, flags.reference, flags.labels, given_form)
+    predictions, num_classes = predict(bins, results, form)
     run = dataclasses.replace(run, num_classes=num_classes, engine_id=made.engine_id)
     accuracy = score(predictions)
     changes = compare(predictions, num_classes, flags.reference, flags.margin_points) if flags.reference else Changes()
@@ -88,12 +93,19 @@ def evaluate(flags: argparse.Namespace) -> None:
         inputs.update({f"summary_{number}": path for number, path in enumerate(summaries)})
         if flags.reference:
             inputs["reference"] = flags.reference
+            figures = flags.reference.with_suffix(".json")
+            inputs |= {"reference_figures": figures} if figures.exists() else {}
         skipped = outputs.count_skipped(flags.labels)
         state = identity.state(
             "accuracy",
             {flags.predictions.suffix: files.digest(flags.predictions)} if flags.predictions else {},
             made_from={**made.ids, "reference": reference.id} if reference else made.ids,
-            flags={"margin_points": flags.margin_points, "num_classes": num_classes, "images": images},
+            flags={
+                "margin_points": flags.margin_points,
+                "num_classes": num_classes,
+                "dtype": flags.outputs_dtype,
+                "images": images,
+            },
             code=code_digest("evaluate"),
             versions=provenance.versions(["numpy"]),
         )
@@ -156,7 +168,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine", type=Path, help="engine that must have made the results, or its sidecar; any unless given"
     )
     parser.add_argument("--margin_points", type=_points, default=1.0, help="top-1 drop that is still accepted")
-    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model; needed for .bin results")
+    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model, if nothing else says it")
+    parser.add_argument(
+        "--outputs_dtype", choices=("float32", "float16"), help="type of .bin results, if nothing says how many classes"
+    )
     parser.add_argument("--model_label", help="the model's name in tables; the summary's unless given")
     parser.add_argument("--backend", help="runtime, if no summary says it")
     parser.add_argument("--precision", help="precision, if no summary says it")

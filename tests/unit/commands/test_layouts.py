@@ -304,7 +304,7 @@ def test_a_value_that_is_not_finite_is_named_by_its_row_in_the_whole_array(tmp_p
     scores[5, 1] = np.nan
     np.save(tmp_path / "a_0.npy", scores)
     with pytest.raises(UserError, match="a_0.npy: row 5 is not finite"):
-        list(results_outputs.read_logits(tmp_path / "a_0.npy", 7, 3))
+        list(results_outputs.read_logits(tmp_path / "a_0.npy", 7, results_outputs.Form()))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
