@@ -1,11 +1,12 @@
 # make sweep   set up, run the sweep of config.yaml, print both tables and where the report is
+# make why     what a sweep would run again, and which input, setting or code has changed
 # make test    set up, lint, run every test
 # Everything is installed into .venv, from envs/requirements.lock, once.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor sweep test lint bench bench-scale report lock clean
+.PHONY: help setup doctor sweep why test lint bench bench-scale report lock clean
 
 PYTHON ?= python3.11
 CORES ?= all
@@ -14,7 +15,7 @@ VENV_PYTHON := .venv/bin/python
 SNAKEMAKE := $(VENV_PYTHON) -m snakemake
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean, make clean-<stage>; CORES=$(CORES) CONFIG=<file>"
 
 # Checks the environment against the lock, and mends it if it is broken or half made. It is quick if nothing is wrong.
@@ -28,6 +29,9 @@ sweep: setup
 	@$(SNAKEMAKE) --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 	@echo; cat results/tables/accuracy.md; echo; cat results/tables/throughput.md
 	@echo; echo "Report: $(CURDIR)/results/tables/report.html"
+
+why: setup
+	@$(VENV_PYTHON) scripts/why.py --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 
 test: lint
 	@$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)

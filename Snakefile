@@ -10,8 +10,8 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from scripts.smlp.core import cli
-from scripts.smlp.workflow import jobs, outdated, plan, settings
+from scripts.smlp.core import cli, environment
+from scripts.smlp.workflow import jobs, outdated, plan, settings, why
 
 min_version("9.0")
 
@@ -28,6 +28,9 @@ if not workflow.overwrite_configfiles:
 
 config = cli.or_fail(settings.complete, config, str((workflow.overwrite_configfiles or ["config.yaml"])[-1]))
 
+if (unasked := jobs.clear_environment()) and workflow.is_main_process:
+    cli.say(environment.refusal(unasked))
+shell.prefix(jobs.SHELL_PREFIX)
 jobs.use_this_interpreter()
 jobs.use_store(config)
 
@@ -47,6 +50,7 @@ for stage in plan.STAGES:
 onstart:
     cli.or_fail(contents.require_images)
     contents.watch.save()
+    why.note_code()
     if not workflow.touch:
         outdated.set_aside((job.rule.name for job in workflow.dag.needrun_jobs() if job.output))
 

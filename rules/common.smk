@@ -6,8 +6,8 @@ from scripts.smlp import backends
 from scripts.smlp.core import cli
 from scripts.smlp.core.provenance import versions
 from scripts.smlp.workflow import outside, plan
-from scripts.smlp.core.code import code_digest
 from scripts.smlp.workflow.plan import Cell
+from scripts.smlp.workflow.why import code_digest
 
 sweep = plan.Sweep(config)
 hosts = sweep.hosts

@@ -36,6 +36,7 @@ rule compile_engine:
         source=of_cell(sweep.compile_source_flags),
         options=of_cell(sweep.option_flags),
         option_content=of_cell(contents.options),
+        environment=of_backend(hosts.environment),
         code=digest_of("compile"),
         tools=of_backend(hosts.compiling_tools),
     message:
@@ -56,6 +57,7 @@ rule compile_engine:
         " --batch_size {wildcards.batch}"
         " {params.source:q}"
         " {params.options:q}"
+        " {params.environment:q}"
         " --output {output.engine:q}"
         " --record_failure"
         " > {log:q} 2>&1"

@@ -30,6 +30,7 @@ rule infer_shard:
         devices=lambda wildcards: ",".join(hosts.devices(wildcards.backend)),
     params:
         python=of_backend(hosts.interpreter),
+        environment=of_backend(hosts.environment),
         variant=of_cell(sweep.variant_flags),
         output=subpath(output.folder, parent=True),
         code=digest_of("infer"),
@@ -43,6 +44,7 @@ rule infer_shard:
         " {params.variant:q}"
         " --batchsize {wildcards.batch}"
         " --threads {threads}"
+        " {params.environment:q}"
         " --input {input.bins:q}"
         " --output {params.output:q}"
         " --output_dirname shard-{wildcards.shard}"

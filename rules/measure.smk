@@ -29,6 +29,7 @@ rule measure_engine:
         runtime=growing(60),
     params:
         python=of_backend(hosts.interpreter),
+        environment=of_backend(hosts.environment),
         flags=of_cell(sweep.measure_flags),
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
@@ -40,6 +41,7 @@ rule measure_engine:
         " --model_label {wildcards.model:q}"
         " --batchsize {wildcards.batch}"
         " --threads {threads}"
+        " {params.environment:q}"
         " --input {input.bins:q}"
         " {params.flags:q}"
         " --record_failure"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smlp import backends
@@ -26,9 +26,11 @@ from smlp.core.cli import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     source = flags.onnx_path or flags.pth_path
-    options = _options(flags.option)
+    options, asked = _options(flags.option), dict(flags.env)
     try:
-        compile_engine(flags.backend, flags.precision, flags.batch_size, source, flags.output, options, flags.variant)
+        compile_engine(
+            flags.backend, flags.precision, flags.batch_size, source, flags.output, options, flags.variant, asked
+        )
     except EngineFailure as failure:
         if not flags.record_failure:
             raise
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
                 partial.with_suffix(suffix).touch()
             about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
-            record = provenance.describe({"source": source}, failed=str(failure), **about, batch=flags.batch_size)
+            about |= {"environment": asked, "batch": flags.batch_size}
+            record = provenance.describe({"source": source}, failed=str(failure), **about)
             files.write_json(files.sidecar_path(partial), record)
     return 0
 
@@ -51,10 +54,11 @@ def compile_engine(
     output: Path,
     options: Options,
     variant: str = "",
+    environment: Mapping[str, str] = {},
 ) -> None:
     """Make the engine file `output` and its sidecar, both or neither.
 
-    variant: name of the target, "" for a plain one; the sidecar records it.
+    variant: name of the target, "" for a plain one; the sidecar records it, and the variables that were asked for.
 
     Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
     would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
@@ -89,6 +93,7 @@ def compile_engine(
             precision=precision,
             **_named(variant),
             options=options,
+            environment=dict(environment),
             **facts,
             sha256=files.digest(partial),
         )
@@ -125,6 +130,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     source.add_argument("--onnx_path", type=Path, help="ONNX file to compile, from scripts/export.py")
     source.add_argument("--pth_path", type=Path, help="checkpoint to compile, from scripts/retrieve.py")
     parser.add_argument("--output", type=Path, required=True, help="engine file to write")
+    cli.add_environment_flag(parser)
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="backend option, repeatable")
     parser.add_argument(
         "--record_failure", action="store_true", help="write a sidecar that says why there is no engine, and go on"

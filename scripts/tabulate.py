@@ -34,13 +34,14 @@ import pandas
 from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
-from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips
+from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips, published_notes
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_throughput, render
-from smlp.results.reader import Target, choose_published, read_accuracy, read_published, read_throughput
+from smlp.results.reader import Target, check_join, choose_published, read_accuracy, read_published, read_throughput
 from smlp.results.report import csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
+from smlp.results.verdicts import FAMILYWISE, judge_together, multiplicity_notes
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published.csv"
 
@@ -58,18 +59,16 @@ def tabulate(flags: argparse.Namespace) -> None:
             "nothing to tabulate; name files of evaluate.py with --accuracy, of measure.py with --throughput"
         )
     of_accuracy, of_throughput = read_accuracy(flags.accuracy), read_throughput(flags.throughput)
+    check_join(of_accuracy, of_throughput)
     models = unique(record.model for record in of_accuracy + of_throughput)
     published = choose_published(read_published(flags.published), models, flags.published_name)
-    for model in flags.published_applies:
-        if model not in models:
-            raise UserError(f"--published_applies {model}: no such model; the files hold {', '.join(models)}")
-    comparable = {model: lines for model, lines in published.items() if model in flags.published_applies}
     reference = Target(flags.reference_backend, flags.reference_precision)
     own_references = {model: Target(backend, flags.reference_precision) for model, backend in flags.reference_of}
 
-    accuracy = make_accuracy(of_accuracy, reference, comparable, own_references)
+    accuracy, flips = make_accuracy(of_accuracy, reference, published, own_references), make_flips(of_accuracy)
+    if flags.familywise == "holm":
+        accuracy = judge_together(accuracy, flips)
     throughput = make_throughput(of_throughput)
-    flips = make_flips(of_accuracy)
     lines = {model: make_lines(throughput, model, published[model]) for model in models}
     limits_ms = [None] if flags.latency_ms_max is None else [None, flags.latency_ms_max]
     decisions = {
@@ -82,7 +81,8 @@ def tabulate(flags: argparse.Namespace) -> None:
     }
     decision = pandas.concat([frame(DECISION, []), *itertools.chain(*decisions.values())], ignore_index=True)
 
-    accuracy_table = make_accuracy_table(accuracy)
+    notes = multiplicity_notes(accuracy, flips, flags.familywise) + published_notes(of_accuracy, accuracy, published)
+    accuracy_table = make_accuracy_table(accuracy, notes)
     throughput_tables = []
     for model, found in decisions.items():
         rates, *ratios = make_throughput_tables(model, lines[model])
@@ -152,11 +152,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a model's name in the table of published figures, if it is another",
     )
     parser.add_argument(
-        "--published_applies",
-        nargs="*",
-        default=[],
-        metavar="MODEL",
-        help="models evaluated on the published data set, whose top-1 may be compared with the published one",
+        "--familywise",
+        choices=FAMILYWISE,
+        default=FAMILYWISE[0],
+        help="judge every verdict by itself, or all of the table together by Holm's method",
     )
     parser.add_argument(
         "--latency_ms_max",

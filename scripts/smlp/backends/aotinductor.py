@@ -28,7 +28,7 @@ import numpy as np
 from ..core import files, provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _cuda
+from . import _cuda, _precision
 from .base import (
     CPU,
     CUDA,
@@ -77,6 +77,7 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
         )
     model, model_name, image_shape = _model(source, options.get("graph"), stencil=device.type == "cuda")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    _precision.use_full_fp32(threads=None)
     with _named_failures(source, batch_size), torch.no_grad():
         images = torch.zeros((batch_size, *image_shape), device=device)
         _package(_casting(model.to(device, dtype), dtype), images, output)
@@ -232,9 +233,8 @@ class _Package(Engine):
                     f"{self._path}: was compiled for another {key}, {_differing(self._facts[key], value)} "
                     f"and not {_differing(value, self._facts[key])}; compile it again here"
                 )
-        if self._threads:
-            torch.set_num_threads(self._threads)
-        self.settings = {"threads": torch.get_num_threads()}
+        _precision.use_full_fp32(self._threads)
+        self.settings = _precision.stated()
         shape = tuple(json.loads(_metadata(self._path)["smlp_input_shape"]))
         with _named_failures(self._path, shape[0]), torch.inference_mode():
             self._model = _load(self._path, self._device)

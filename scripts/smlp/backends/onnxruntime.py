@@ -197,7 +197,11 @@ class _Session(Engine):
             ) from None
         if self.device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise UserError(f"device {self.device!r}: ONNX Runtime cannot start CUDA; check nvidia-smi")
-        self.settings = {"threads": self._threads}
+        # as the session says; 0 threads are its own choice
+        self.settings = {
+            "threads": self._session.get_session_options().intra_op_num_threads or None,
+            "providers": self._session.get_providers(),
+        }
         self.inputs = [_info(value) for value in self._session.get_inputs()]
         self.outputs = [_info(value) for value in self._session.get_outputs()]
 

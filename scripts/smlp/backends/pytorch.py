@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
+from . import _precision
 from .base import Backend, Engine, Facts, Timings, require, timed
 
 
@@ -28,11 +29,11 @@ class _Eager(Engine):
         self.device = device
 
     def _open(self) -> None:
-        torch = require("torch", "pytorch")
+        require("torch", "pytorch")
         from ..models.checkpoint import load_model
 
-        if self._threads:
-            torch.set_num_threads(self._threads)
+        _precision.use_full_fp32(self._threads)
+        self.settings = _precision.stated()
         self._model, facts = load_model(self._facts["model_name"], self._path, self._facts.get("num_classes"))
         channels, height, width = self._model.pretrained_cfg["input_size"]
         self.inputs = [TensorInfo("input", np.dtype(np.float32), (None, channels, height, width))]

@@ -12,6 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Callable, NoReturn
 
+from . import environment, host
+
+# Set by a command that restarts with another environment, to its process id: it does so once.
+_RESTARTED = "SMLP_RESTARTED"
+
 
 class UserError(Exception):
     """A problem that a user can mend. The message names the file, key or value, what was expected and the fix."""
@@ -28,8 +33,13 @@ _OS_HINTS = {
 
 
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
-    """Run `main` and leave with 0 (done), 1 (one clear line on stderr) or 2 (wrong usage, by argparse)."""
+    """Run `main` and leave with 0 (done), 1 (one clear line on stderr) or 2 (wrong usage, by argparse).
+
+    A command starts anew first if its environment holds what nobody asked for (see environment.py).
+    """
     try:
+        if main.__module__ == "__main__":
+            _mend_environment()
         status = main(None)
     except UserError as error:
         fail(str(error))
@@ -45,6 +55,24 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(status or 0)
+
+
+def _mend_environment() -> None:
+    """Start this command anew if the environment is not as asked: runtimes read it when they are loaded."""
+    restarted = os.environ.pop(_RESTARTED, None) == str(os.getpid())
+    wanted = environment.asked(sys.argv[1:])
+    names, mended = environment.unasked(os.environ, wanted), environment.mended(os.environ, wanted)
+    if mended == os.environ:
+        return
+    if restarted:
+        raise UserError(
+            f"{', '.join(names or wanted)}: set anew whenever {sys.executable} starts; remove that from what it loads "
+            "at its start (sitecustomize, *.pth), or ask for the value with --env"
+        )
+    if names:
+        say(environment.refusal(names))
+    words = getattr(sys, "orig_argv", ["", *sys.argv])[1:]  # Python 3.9 does not know its own flags
+    os.execve(sys.executable, [sys.executable, *words], {**mended, _RESTARTED: str(os.getpid())})
 
 
 def fail(message: str) -> NoReturn:
@@ -109,6 +137,25 @@ def positive_number(text: str) -> float:
     return value
 
 
+def add_environment_flag(parser: argparse.ArgumentParser) -> None:
+    """--env, which `run` reads before the command does."""
+    parser.add_argument(
+        environment.FLAG,
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the environment that may change arithmetic, threads or kernels, repeatable; no other does",
+    )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
 def default_workers() -> int:
     """Processors this process may use (a container or Slurm job may have fewer than the machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return host.usable_processors()

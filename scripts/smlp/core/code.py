@@ -19,14 +19,20 @@ def code_digest(command: str, backend: str | None = None) -> str:
 
     Comments, docstrings and layout do not count; an import inside a function does.
     """
+    checksum = hashlib.sha256()
+    for module, essence in code_modules(command, backend).items():
+        checksum.update(f"{module}\0{essence}\0".encode())
+    return checksum.hexdigest()[:16]
+
+
+@functools.cache
+def code_modules(command: str, backend: str | None = None) -> dict[str, str]:
+    """The modules that code_digest covers -> the digest of each; their paths are relative to scripts/."""
     roots = [SCRIPTS / f"{command}.py"]
     if backend:
         place = SCRIPTS / "smlp" / "backends" / backend
         roots.append(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"))
-    checksum = hashlib.sha256()
-    for module in sorted(_reached(roots)):
-        checksum.update(f"{module.relative_to(SCRIPTS)}\0{_essence(module)}\0".encode())
-    return checksum.hexdigest()[:16]
+    return {str(module.relative_to(SCRIPTS)): _essence(module) for module in sorted(_reached(roots))}
 
 
 def _reached(roots: list[Path]) -> set[Path]:
@@ -75,4 +81,4 @@ def _tree(module: Path) -> ast.Module:
 
 @functools.cache
 def _essence(module: Path) -> str:
-    return ast.dump(_tree(module))
+    return hashlib.sha256(ast.dump(_tree(module)).encode()).hexdigest()[:16]

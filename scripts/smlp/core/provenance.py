@@ -12,15 +12,15 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from . import files, identity
+from .host import cpu_features as cpu_features
+from .host import cpu_model as cpu_model
 
 # What a command states about an artefact in its sidecar: JSON values by their keys.
 Facts = dict[str, Any]
 
-_VECTORS = ("sse", "ssse", "fma", "f16c", "avx", "amx", "asimd", "sve", "i8mm", "bf16")
 _STARTED = time.time()
 # The load before this process added its own: a busy machine explains a slow figure.
 _LOAD_AT_START = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
@@ -35,27 +35,6 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def cpu_model() -> str:
-    """The processor's name as /proc/cpuinfo states it, else the machine type."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model name", "Hardware")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """The processor's vector instructions as /proc/cpuinfo names them; virtual machines hide which model it is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    words = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return sorted(word for word in words if word.startswith(_VECTORS))
 
 
 def now() -> str:

@@ -19,15 +19,18 @@ def make_accuracy(
 ) -> pandas.DataFrame:
     """One row per record, with the columns ACCURACY.
 
-    published: only of models whose data are comparable. own_references: of models that have another reference.
+    published: the figures under each model's name; shown is that of the reference's own checkpoint on as many images.
+    own_references: of models that have another reference.
     """
     table = frame(ACCURACY, [record.known for record in records])
     own = [record.target == own_references.get(record.model, reference) for record in records]
+    # another batch size of the reference's engine may fail, or lose what the reference's own run has
+    holds = table["failed"].isna() & ~table["verdict"].eq("fail").fillna(False)
+    table["is_reference"] = holds & pandas.Series(own, index=table.index, dtype="boolean")
     quoted = [
-        _published_top1(published.get(record.model, ())) if is_reference and not record.failed else None
-        for record, is_reference in zip(records, own)
+        _comparable(record, published.get(record.model, ())) if is_reference else None
+        for record, is_reference in zip(records, table["is_reference"])
     ]
-    table["is_reference"] = own
     table["published_top1"] = [line and line.value for line in quoted]
     table["published_device"] = [line and line.device for line in quoted]
     table = typed(ACCURACY, table)
@@ -35,10 +38,46 @@ def make_accuracy(
     return table
 
 
-def _published_top1(lines: Iterable[Published]) -> Published | None:
-    """What the weights reach in PyTorch, as published; else what the paper says."""
-    found = {line.device: line for line in lines if line.what == "top1"}
-    return found.get("pytorch") or found.get("paper")
+def _of_checkpoint(record: Record, lines: Iterable[Published]) -> list[Published]:
+    """The published top-1 figures of the very file that a record's model starts from."""
+    return [line for line in lines if line.what == "top1" and line.is_of(record.facts.get("start") or {})]
+
+
+def _comparable(record: Record, lines: Iterable[Published]) -> Published | None:
+    """The published top-1 of the record's checkpoint on as many images as were scored."""
+    found = _of_checkpoint(record, lines)
+    return next((line for line in found if line.images == record.facts.get("images")), None)
+
+
+def published_notes(
+    records: Iterable[Record], table: pandas.DataFrame, published: Mapping[str, Sequence[Published]]
+) -> list[str]:
+    """Why a model that has published accuracies under its name is not compared with them: one note a model.
+
+    table: what `make_accuracy` made of the records.
+    """
+    notes = {}
+    for record, is_reference in zip(records, table["is_reference"], strict=True):
+        lines = [line for line in published.get(record.model, ()) if line.what == "top1"]
+        if not lines or not is_reference or record.model in notes:
+            continue
+        notes[record.model] = ""
+        if _comparable(record, lines):
+            continue
+        found = _of_checkpoint(record, lines)
+        checksum = (record.facts.get("start") or {}).get("sha256")
+        if found:
+            note = (
+                f"{found[0].value:.2f} % top-1 are published of this checkpoint ({found[0].device}), on "
+                f"{found[0].images} images; {record.facts['images']} were scored here, so that they are not compared."
+            )
+        else:
+            note = (
+                f"published accuracies are not shown: the checkpoint (sha256 {checksum or 'not known'}) is not listed "
+                "in resources/published.csv; if it is the published one, add its checkpoint_sha256 and images there."
+            )
+        notes[record.model] = f"{record.model}: {note}"
+    return [note for note in notes.values() if note]
 
 
 def make_flips(records: Iterable[Record]) -> pandas.DataFrame:
@@ -46,19 +85,25 @@ def make_flips(records: Iterable[Record]) -> pandas.DataFrame:
     return frame(FLIPS, [{**flip, **record.identity} for record in records for flip in record.facts.get("flips") or ()])
 
 
-def make_accuracy_table(table: pandas.DataFrame) -> Table:
+def make_accuracy_table(table: pandas.DataFrame, more_notes: Iterable[str] = ()) -> Table:
     """The accuracy table for people, from what `make_accuracy` found."""
     failed, notes = table["failed"].notna(), Footnotes()
     shown = texts(ACCURACY, table)
     shown.loc[table["emulated"], "backend"] += EMULATED_MARK
-    shown.loc[table["is_reference"] & ~failed, "verdict"] = "reference"
+    shown.loc[table["is_reference"], "verdict"] = "reference"
     shown.loc[shown["verdict"] == "", "verdict"] = NONE
-    for place in table.index[failed]:
+    for place in table.index[failed | table["verdict_reason"].notna()]:
         row = shown.loc[place]
         target = " ".join(filter(None, (row["backend"], row["precision"], table.at[place, "variant"])))
-        reason = f"{row['model']}, {target}, batch size {row['batch']}: {table.at[place, 'failed']}"
-        shown.at[place, "top1"] = f"failed {notes.mark(reason)}"
-    return make_table("Accuracy", ACCURACY, shown, [*notes.lines(), *_notes(table)])
+        about = f"{row['model']}, {target}, batch size {row['batch']}"
+        if failed[place]:
+            shown.at[place, "top1"] = f"failed {notes.mark(f'{about}: ' + table.at[place, 'failed'])}"
+            continue
+        if row["verdict"] in (NONE, "reference"):  # the reason is the reference's, one for all engines
+            about = row["model"]
+        reason = notes.mark(f"{about}: {table.at[place, 'verdict_reason']}")
+        shown.at[place, "verdict"] = f"{row['verdict'].replace(NONE, 'none')} {reason}"
+    return make_table("Accuracy", ACCURACY, shown, [*notes.lines(), *_notes(table), *more_notes])
 
 
 def _notes(table: pandas.DataFrame) -> list[str]:
@@ -69,7 +114,8 @@ def _notes(table: pandas.DataFrame) -> list[str]:
         notes.append(f"verdict: pass where the whole interval of the drop lies below the margin, {listed} points.")
     for row in rows(table[table["published_top1"].notna()].drop_duplicates("model")):
         notes.append(
-            f"{row.model}: {row.published_top1:.2f} % top-1 are published ({row.published_device}), on the same data."
+            f"{row.model}: {row.published_top1:.2f} % top-1 are published of this checkpoint ({row.published_device}), "
+            f"on as many images."
         )
     if table["emulated"].any():
         notes.append("(emulated): an emulator stood in for the device.")

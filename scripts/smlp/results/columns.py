@@ -82,7 +82,15 @@ FAILED = Column(
     term="failed",
     legend="could not be compiled, run or measured here; the note with its number says why. The rest went on.",
 )
-ENGINE = Column("engine_sha256", "string")
+CONDITIONS = Column("conditions", "string")
+OTHER_CONDITIONS = Column(
+    "other_conditions",
+    "string",
+    legend="measured under other conditions than most rows of the model: another host, other threads or versions. It "
+    "enters no ratio and no best row with the others; the note says what differs, and how to measure it again.",
+    term="†",
+)
+ENGINE = Column("engine_id", "string")
 
 ACCURACY = (
     MODEL,
@@ -156,13 +164,17 @@ ACCURACY = (
     Column("drop_low_points", "Float64", "points", "95% interval (points)", "+.2f", upper="drop_high_points"),
     Column("drop_high_points", "Float64", "points"),
     Column("margin_points", "Float64", "points"),
+    Column("noninferiority_p", "Float64", "probability"),
+    Column("inferiority_p", "Float64", "probability"),
     Column(
         "verdict",
         "string",
         header="verdict",
-        legend="pass: the whole interval of the drop lies below the margin; fail: it lies above; undecided: too few "
-        "images to tell.",
+        legend="pass: the whole interval of the drop lies below the margin; fail: it lies above, or the engine agrees "
+        "with the reference on less than half of the images; undecided: too few images to tell; none: the reference "
+        "is too close to guessing to judge anything by it.",
     ),
+    Column("verdict_reason", "string"),
     Column("published_top1", "Float64", "percent"),
     Column("published_device", "string"),
     Column(
@@ -247,6 +259,10 @@ THROUGHPUT = (
     Column("images_per_joule", "Float64", "images/J"),
     ENGINE,
     Column("started_at", "string", "UTC"),
+    CONDITIONS,
+    replace(OTHER_CONDITIONS, header="other conditions", optional=True),
+    Column("usable_processors", "Int64", "processors"),
+    Column("file", "string"),
     Column("cpu_model", "string"),
     Column("versions", "json"),
 )
@@ -290,6 +306,8 @@ DECISION = (
         legend="images/s over the best that the reference reached at any batch size; not of an emulator.",
     ),
     Column("fastest_of_model", "boolean"),
+    CONDITIONS,
+    replace(OTHER_CONDITIONS, legend=""),
     Column("note", "string"),
 )
 

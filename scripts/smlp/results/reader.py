@@ -8,24 +8,26 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import re
 import reprlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import jsonschema
 import yaml
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printable, unique
 
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
-_PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source")
+_CHECKSUMS = {"checkpoint_md5": 32, "checkpoint_sha256": 64}  # their hexadecimal digits
+_PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source", *_CHECKSUMS, "images")
 _IDENTITY = ("model", "backend", "precision")
 # What a runtime says that it runs with, as far as the tables have a column for it.
 _SETTINGS = ("requests", "streams", "threads")
@@ -79,7 +81,10 @@ class Record:
 
 
 class Published(NamedTuple):
-    """One line of published.csv."""
+    """One line of published.csv. checkpoint_md5, checkpoint_sha256: of the file of weights; images: that were scored.
+
+    An accuracy without them belongs to no checkpoint that could be told from others.
+    """
 
     model: str
     what: str
@@ -88,10 +93,18 @@ class Published(NamedTuple):
     batch: int | None
     value: float
     source: str
+    checkpoint_md5: str = ""
+    checkpoint_sha256: str = ""
+    images: int | None = None
 
     @property
     def column(self) -> str:
         return f"published {self.device}" + (f", {self.software}" if self.software else "")
+
+    def is_of(self, start: Facts) -> bool:
+        """Whether the figure is that of the file that a model starts from, by every checksum that the line gives."""
+        listed = {"md5": self.checkpoint_md5, "sha256": self.checkpoint_sha256}
+        return any(listed.values()) and all(value in ("", start.get(name)) for name, value in listed.items())
 
 
 # --- result files
@@ -134,6 +147,7 @@ def _read_record(path: Path, kind: str) -> Record:
     failed = content.get("failed")
     if not isinstance(facts, dict) or not isinstance(failed, str | None):
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; make it again")
+    _check_identity(facts, failed, path)
     part = kind if failed is None else "failure"
     error = next(_validators()[part].iter_errors(facts), None)
     if error:
@@ -144,8 +158,55 @@ def _read_record(path: Path, kind: str) -> Record:
     if failed is not None:
         failed = failed.strip() or "no reason was given"
         facts = {key: value for key, value in facts.items() if key in _validators()[part].schema["properties"]}
+    facts = {**facts, "engine_id": (facts.get("engine") or {}).get("id", facts.get("engine_id"))}
     model, *target = (printable(facts.get(key) or "") for key in ("model", *Target._fields))
     return Record(path, model, Target(*target), batch, bool(facts.get("emulated")), failed, facts)
+
+
+def _check_identity(facts: Facts, failed: str | None, path: Path) -> None:
+    """Raise UserError if a file, or the latencies beside it, are not as they were written; others state no id."""
+    if identity.verify(facts, path) is None:
+        return
+    if failed != facts["identity"]["flags"].get("failed"):
+        raise UserError(f"{path}: is not as it was written, failed is {failed!r}; remove the file to make it anew")
+    if ".npy" in facts["identity"]["files"] and path.with_suffix(".npy").exists():
+        identity.check_files(facts, path, path, only=[".npy"])
+
+
+def check_join(accuracy: Iterable[Record], throughput: Iterable[Record]) -> None:
+    """Raise UserError if figures about the same engine, or about the same model, are not.
+
+    An accuracy and a throughput with the same names must be of one engine; all of a model must have started from the
+    same checkpoint or ONNX file, and all its accuracies must have the same reference. A file may leave that open.
+    """
+    accuracy, throughput = list(accuracy), list(throughput)
+    scored = {(record.model, record.target, record.batch): record for record in accuracy}
+    for record in throughput:
+        other = scored.get((record.model, record.target, record.batch))
+        ids = {one.facts["engine_id"] for one in (record, other) if one} - {None}
+        if len(ids) > 1:
+            raise UserError(
+                f"{record.path}: is about another engine than {other.path}, though both say {record.model}, "
+                f"{record.target}, batch size {record.batch}; run the older one again, or give them different names"
+            )
+    _check_same(accuracy, lambda facts: facts.get("reference_id"), "was judged by another reference than")
+    _check_same(
+        [*accuracy, *throughput],
+        lambda facts: (facts.get("start") or {}).get("id"),
+        "started from another checkpoint or ONNX file than",
+    )
+
+
+def _check_same(records: Iterable[Record], fact: Callable[[Facts], str | None], how: str) -> None:
+    firsts: dict[str, Record] = {}
+    for record in records:
+        if fact(record.facts) is None:
+            continue
+        first = firsts.setdefault(record.model, record)
+        if fact(first.facts) != fact(record.facts):
+            raise UserError(
+                f"{record.path}: {how} {first.path}, though both are about {record.model}; run the older one again"
+            )
 
 
 # For JSON 8.0 is an integer, and Python reads NaN and 1e400; frames hold 64 bits.
@@ -226,18 +287,26 @@ def read_published(path: Path) -> list[Published]:
             if lacking:
                 raise UserError(f"{path}: has no column {', '.join(lacking)}; keep the shipped file's header")
             for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                if None in row.values():
+                    raise UserError(f"{where}: has fewer values than the header has columns; leave unknown ones empty")
                 try:
-                    batch = int(row["batch"]) if row["batch"] else None
+                    batch, images = (int(row[column]) if row[column] else None for column in ("batch", "images"))
                     value = float(row["value"])
-                except (TypeError, ValueError):
-                    batch = value = None
+                except ValueError:
+                    batch = images = value = None
                 if value is None or not 0 < value < math.inf or (row["what"] == "throughput" and not batch):
-                    raise UserError(
-                        f"{path}: line {reader.line_num}: a value above 0 was expected, for throughput a batch size too"
-                    )
-                lines.append(
-                    Published(row["model"], row["what"], row["device"], row["software"], batch, value, row["source"])
-                )
+                    raise UserError(f"{where}: a value above 0 was expected, for throughput a batch size too")
+                checksums = {column: row[column].strip().lower() for column in _CHECKSUMS}
+                for column, text in checksums.items():
+                    if text and not re.fullmatch(f"[0-9a-f]{{{_CHECKSUMS[column]}}}", text):
+                        raise UserError(
+                            f"{where}: {column} is {text!r}, {_CHECKSUMS[column]} hexadecimal digits were expected"
+                        )
+                if any(checksums.values()) and not images:
+                    raise UserError(f"{where}: gives a checkpoint's checksum; give the number of scored images too")
+                about = [row[column] for column in ("model", "what", "device", "software")]
+                lines.append(Published(*about, batch, value, row["source"], *checksums.values(), images))
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is no CSV file ({error}); keep the shipped file's form") from None
     return lines

@@ -29,6 +29,8 @@ class PairedDrop(NamedTuple):
     drop_low_points: float  # 95% confidence interval of the drop
     drop_high_points: float
     verdict: str  # pass | fail | undecided
+    noninferiority_p: float  # one-sided p of the hypothesis that the drop is at least the margin
+    inferiority_p: float  # and of the hypothesis that it is at most the margin
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -67,24 +69,39 @@ def paired_difference_interval(b: int, c: int, n: int) -> tuple[float, float]:
     with none among 200 images Wald is 0 wide and Agresti-Min still passes a true drop of 1.0 point in
     13% of samples; Tango keeps to the 2.5% it promises.
     """
+    observed = (b - c) / n if n else 0.0
+    low = -1.0 if observed == -1 else _bisect(lambda drop: paired_score(b, c, n, drop) - _Z, -1.0, observed)
+    high = 1.0 if observed == 1 else _bisect(lambda drop: paired_score(b, c, n, drop) + _Z, observed, 1.0)
+    return low, high
+
+
+def paired_score(b: int, c: int, n: int, difference: float) -> float:
+    """Standardised distance of the observed (b - c) / n from an assumed difference; falls as the latter rises.
+
+    b, c, n, source: as for `paired_difference_interval`. Asymptotically standard normal if the difference is true.
+    """
     if min(b, c) < 0 or b + c > n or n == 0:
         raise ValueError(f"{b} and {c} discordant pairs of {n} are not possible")
+    linear = (2 * n - b + c) * difference - b - c
+    constant = c * difference * (1 - difference)
+    root = math.sqrt(max(0.0, linear * linear + 8 * n * constant))
+    # Probability of "only the second" given the difference; the form without cancellation.
+    only_second = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
+    variance = n * (2 * only_second + difference * (1 - difference))
+    distance = b - c - n * difference
+    if distance == 0:
+        return 0.0
+    return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
 
-    def score(difference: float) -> float:
-        """Standardised distance of the observed from an assumed difference; falls as the latter rises."""
-        linear = (2 * n - b + c) * difference - b - c
-        constant = c * difference * (1 - difference)
-        root = math.sqrt(max(0.0, linear * linear + 8 * n * constant))
-        # Probability of "only the second" given the difference; the form without cancellation.
-        only_second = 2 * constant / (linear + root) if linear > 0 else (root - linear) / (4 * n)
-        variance = n * (2 * only_second + difference * (1 - difference))
-        distance = b - c - n * difference
-        return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
 
-    observed = (b - c) / n
-    low = -1.0 if observed == -1 else _bisect(lambda difference: score(difference) - _Z, -1.0, observed)
-    high = 1.0 if observed == 1 else _bisect(lambda difference: score(difference) + _Z, observed, 1.0)
-    return low, high
+def paired_p_values(b: int, c: int, n: int, difference: float) -> tuple[float, float]:
+    """One-sided p values of the score test (Tango 1998, as `paired_difference_interval`).
+
+    The first is of the hypothesis that the true difference is at least `difference`, the second that it is at most
+    that. One is below 0.025 exactly if the whole 95% interval lies beyond `difference` on its side.
+    """
+    score = paired_score(b, c, n, difference)
+    return math.erfc(-score / math.sqrt(2)) / 2, math.erfc(score / math.sqrt(2)) / 2
 
 
 def _bisect(falling, low: float, high: float) -> float:
@@ -113,7 +130,18 @@ def verdict(correct_reference: np.ndarray, correct_engine: np.ndarray, margin_po
     low, high = (100 * bound for bound in paired_difference_interval(right_to_wrong, wrong_to_right, images))
     judgement = "pass" if high < margin_points else "fail" if low > margin_points else "undecided"
     drop = 100 * (right_to_wrong - wrong_to_right) / images
-    return PairedDrop(right_to_wrong, wrong_to_right, drop, low, high, judgement)
+    p_values = paired_p_values(right_to_wrong, wrong_to_right, images, margin_points / 100)
+    return PairedDrop(right_to_wrong, wrong_to_right, drop, low, high, judgement, *p_values)
+
+
+def chance_limit_percent(num_classes: int) -> float:
+    """Top-1 up to which a model has shown nothing: twice chance, or halfway from chance to 100 if that is less.
+
+    Chance is 1 / classes: what guessing reaches whatever the images are (Cohen 1960, Educational and Psychological
+    Measurement 20:37-46, counts agreement from there on). Twice that would be everything for two classes.
+    """
+    chance = 100 / num_classes
+    return min(2 * chance, (100 + chance) / 2)
 
 
 def latency_percentiles(latencies_ms: np.ndarray) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ import shlex
 
 from .. import backends
 from ..backends.base import CPU, DeviceKind
+from ..core.environment import FLAG
 from ..core.provenance import versions
 from .targets import Settings
 
@@ -61,6 +62,11 @@ class Hosts:
     def compiling_python(self, backend: str) -> str:
         """The Python that makes a backend's engines, as a shell word."""
         return self._python(backend) if backends.load(backend).python_compiles else "python"
+
+    def environment(self, backend: str) -> list[str]:
+        """The variables that the settings ask for, as flags of every command that makes or runs a backend's engines."""
+        asked = sorted(self._known(backend).get("env", {}).items())
+        return [word for name, value in asked for word in (FLAG, f"{name}={value}")]
 
     def tools(self, backend: str) -> dict[str, str | None]:
         """Versions of what a backend computes with: another version may compute something else."""

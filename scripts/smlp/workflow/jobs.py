@@ -7,7 +7,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from ..core import environment
 from .targets import Settings
+
+# Snakemake sets these to a job's threads (snakemake/shell.py); our commands are told their threads by a flag. The first
+# words are Snakemake's own prefix, which this one replaces.
+_SET_BY_SNAKEMAKE = (
+    *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+)
+SHELL_PREFIX = f"set -euo pipefail; unset {' '.join(_SET_BY_SNAKEMAKE)}; "
 
 
 def use_this_interpreter() -> None:
@@ -27,3 +36,14 @@ def use_store(settings: Settings) -> None:
     """Let jobs find the shared store, if there is one, as scripts/share.py looks for it: setting it reruns nothing."""
     if "store" in settings:
         os.environ["SMLP_STORE"] = os.path.abspath(settings["store"])
+
+
+def clear_environment() -> list[str]:
+    """Keep from jobs what changes arithmetic, threads or kernels; returns the names of what was set.
+
+    Commands would drop it too, each with a restart of its own. What the settings ask for, they get by flags.
+    """
+    names = environment.unasked(os.environ)
+    for name in names:
+        del os.environ[name]
+    return names

@@ -12,7 +12,7 @@ from ..core.provenance import Facts
 
 FILE = Path(__file__).resolve().parents[3] / "rules" / "config.schema.yaml"
 # The settings of how a backend runs on its host. No target can change them.
-HOST = ("python", "set_env")
+HOST = ("python", "set_env", "env")
 GRAPH: Facts = {
     "description": (
         'The ONNX graph that its engines are made from: "reference" as the guide exports it, "fused" the same sMLPNet '
@@ -56,6 +56,15 @@ def _section(backend: Backend) -> Facts:
         "set_env": {
             "description": "Script that sets up its host, sourced before each of its jobs. Nothing unless given.",
             **_TEXT,
+        },
+        "env": {
+            "description": (
+                "Variables of the environment that may change arithmetic, threads or kernels of its compiling, "
+                "inference and measuring, such as OMP_WAIT_POLICY; all that are not listed are cleared."
+            ),
+            "type": "object",
+            "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "additionalProperties": {"type": ["string", "number"]},
         },
     }
     if has_graphs(backend):

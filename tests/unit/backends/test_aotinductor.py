@@ -118,7 +118,13 @@ def test_threads_are_set_and_said(fp32, images, expected):
     before = torch.get_num_threads()
     try:
         with open_engine(fp32, threads=1)[2] as engine:
-            assert engine.settings == {"threads": 1} and torch.get_num_threads() == 1
+            assert engine.settings == {
+                "threads": 1,
+                "float32_matmul_precision": "highest",
+                "onednn_fp32_precision": "ieee",
+                "tf32": False,
+            }
+            assert torch.get_num_threads() == 1
             np.testing.assert_allclose(engine.run(images)[0][0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     finally:
         torch.set_num_threads(before)

@@ -70,7 +70,6 @@ def test_nothing_to_tabulate_is_refused(tmp_path, capsys):
     ("flags", "named"),
     [
         (["--published_name", "cat=smlpnet_tiny"], "no model cat"),
-        (["--published_applies", "cat"], "--published_applies cat"),
         (["--published", "no.csv"], "no.csv"),
     ],
 )

@@ -1,16 +1,13 @@
 """The accuracy table and the changed predictions."""
 
-import pytest
-from result_files import COMPARED, PUBLISHED, Sweep, accuracy, dicts, judged
+from result_files import COMPARED, Sweep, accuracy, dicts, failure, judged
 
 from smlp.results import reader
 from smlp.results.accuracy import make_accuracy, make_accuracy_table
 
 
-def accuracy_table(sweep, reference=("pytorch", "fp32"), applies=()):
-    found = reader.read_accuracy(sweep.files["accuracy"])
-    quoted = reader.choose_published(PUBLISHED, applies, [])
-    return make_accuracy(found, reader.Target(*reference), quoted)
+def accuracy_table(sweep, reference=("pytorch", "fp32")):
+    return make_accuracy(reader.read_accuracy(sweep.files["accuracy"]), reader.Target(*reference), {})
 
 
 def test_accuracy_rows(made):
@@ -61,30 +58,34 @@ def test_accuracy_table(made):
     assert "1.0 points" in text and "- (emulated): an emulator stood in" in text
 
 
-def test_the_published_drop_is_another_figure_and_only_for_the_published_data(sweep):
-    found = accuracy_table(sweep)
-    assert "published" not in str(make_accuracy_table(found))
-    assert {row["published_top1"] for row in dicts(found)} == {None}
-    found = accuracy_table(sweep, applies=["smlpnet_tiny"])
-    reference, engine, *_ = dicts(found)
-    table = make_accuracy_table(found)
-    assert "smlpnet_tiny: 81.74 % top-1 are published (pytorch), on the same data." in table.notes
-    column = table.header.index("published → reference (points)")
-    assert [row[column] for row in table.rows] == ["+0.04", "–", "–", "–", "–"]
-    assert (reference["published_top1"], reference["published_device"]) == (81.74, "pytorch")
-    assert reference["published_to_reference_drop_points"] == pytest.approx(0.04)
-    assert engine["published_to_reference_drop_points"] is None and engine["drop_points"] == 0.2
-
-
-def test_the_papers_figure_is_taken_if_no_other_is_published(tmp_path):
-    content = {**accuracy("pytorch", "fp32", 1), "model": "smlpnet_small"}
-    (row,) = dicts(accuracy_table(Sweep(tmp_path, [content], []), applies=["smlpnet_small"]))
-    assert (row["published_top1"], row["published_device"]) == (83.1, "paper")
-
-
 def test_another_reference(sweep):
     marks = [row["is_reference"] for row in dicts(accuracy_table(sweep, ("onnxruntime", "fp32")))]
     assert marks == [False, True, True, False, False]
+
+
+def test_another_batch_size_of_the_reference_that_loses_accuracy_is_shown_with_its_verdict(tmp_path):
+    contents = [judged("pytorch", "fp32", 8), judged("pytorch", "fp32", 1, "fail"), failure("pytorch", "fp32", 64)]
+    found = accuracy_table(Sweep(tmp_path, contents, []))
+    assert {row["batch"]: row["is_reference"] for row in dicts(found)} == {8: True, 1: False, 64: False}
+    table = make_accuracy_table(found)
+    verdicts = {row[table.header.index("batch size")]: row[-1] for row in table.rows}
+    assert verdicts == {"8": "reference", "1": "fail", "64": "–"}
+
+
+def test_what_cannot_be_judged_says_why_in_a_note(tmp_path):
+    chance = {"verdict": None, "verdict_reason": "the reference is too close to guessing"}
+    apart = {"verdict": "fail", "verdict_reason": "only 12 % agree"}
+    contents = [
+        judged("pytorch", "fp32", 8, **chance),
+        judged("onnxruntime", "fp32", 8, **chance),
+        judged("openvino", "int8", 8, **apart),
+    ]
+    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert [row[-1] for row in table.rows] == ["reference [1]", "none [1]", "fail [2]"]
+    assert table.notes[:2] == [
+        "[1] smlpnet_tiny: the reference is too close to guessing",
+        "[2] smlpnet_tiny, openvino int8, batch size 8: only 12 % agree",
+    ]
 
 
 def test_skipped_images_show(tmp_path):

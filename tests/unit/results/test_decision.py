@@ -137,6 +137,26 @@ def test_a_reference_that_failed_its_accuracy_run_is_not_eligible(tmp_path):
     assert row["backend"] is None
 
 
+def test_a_batch_size_of_the_reference_that_loses_accuracy_is_no_best_row_and_no_base(tmp_path):
+    accuracies = [judged("pytorch", "fp32", 1), judged("pytorch", "fp32", 8, "fail"), judged("openvino", "fp32", 1)]
+    contents = [throughput("pytorch", "fp32", batch, rate) for batch, rate in ((1, 10.0), (8, 90.0))]
+    (row,) = decide(tmp_path, accuracies, [*contents, throughput("openvino", "fp32", 1, 20.0)])
+    assert (row["backend"], row["batch"]) == ("openvino", 1)
+    assert (row["reference_images_per_s"], row["ratio_to_reference"]) == (10.0, 2.0)
+    assert row["note"] == "pytorch fp32, batch size 8 (90.0 images/s) would be faster, its accuracy verdict: fail."
+
+
+def test_nothing_is_the_best_if_the_reference_is_too_close_to_guessing(tmp_path):
+    reason = {"verdict": None, "verdict_reason": "the reference is too close to guessing"}
+    accuracies = [judged(backend, "fp32", 1, **reason) for backend in ("pytorch", "openvino")]
+    contents = [throughput("pytorch", "fp32", 1, 10.0), throughput("openvino", "fp32", 1, 20.0)]
+    (row,) = rows = decide(tmp_path, accuracies, contents)
+    assert row["backend"] is None and row["reference_images_per_s"] == 10.0
+    why = "was left out, its accuracy verdict: none, for the reason in the accuracy table."
+    assert row["note"].count(why) == 2
+    assert table_of(rows).rows[0][2] == "none"
+
+
 def test_each_model_has_its_own_reference(tmp_path):
     sweep = Sweep(tmp_path, [], [throughput("onnxruntime", "fp32", 1, 10.0)])
     (row,) = sweep.make("--reference_of", "smlpnet_tiny=onnxruntime").rows("decision.csv")

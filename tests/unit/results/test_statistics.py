@@ -107,6 +107,39 @@ def test_paired_interval_keeps_its_promise_if_flips_are_few():
 def test_paired_interval_refuses_impossible_counts(b, c, n):
     with pytest.raises(ValueError, match="not possible"):
         statistics.paired_difference_interval(b, c, n)
+    with pytest.raises(ValueError, match="not possible"):
+        statistics.paired_p_values(b, c, n, 0.01)
+
+
+def test_one_sided_p_values_and_the_interval_give_the_same_verdict():
+    """Over random counts: p below 0.025 exactly where the bound of the interval lies beyond the margin."""
+    random = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(3000):
+        n = int(10 ** random.uniform(0, 4.7))
+        rates = random.dirichlet([0.4, 0.4, 3.0])
+        b, c, _rest = random.multinomial(n, rates)
+        margin = float(random.choice([0.0, 0.1, 0.5, 1.0, 5.0, 30.0, 100.0]))
+        low, high = statistics.paired_difference_interval(int(b), int(c), n)
+        noninferiority_p, inferiority_p = statistics.paired_p_values(int(b), int(c), n, margin / 100)
+        assert (noninferiority_p < 0.025) == (100 * high < margin), (b, c, n, margin)
+        assert (inferiority_p < 0.025) == (100 * low > margin), (b, c, n, margin)
+        assert noninferiority_p + inferiority_p == pytest.approx(1)
+        verdicts.append("pass" if noninferiority_p < 0.025 else "fail" if inferiority_p < 0.025 else "undecided")
+    assert min(map(verdicts.count, ("pass", "fail", "undecided"))) > 300
+
+
+def test_one_sided_p_values_without_a_margin_are_those_of_mcnemars_score_test():
+    statistic = (30 - 14) / math.sqrt(30 + 14)
+    assert statistics.paired_p_values(30, 14, 500, 0.0) == pytest.approx(
+        (stats.norm.cdf(statistic), stats.norm.sf(statistic))
+    )
+    assert statistics.paired_p_values(0, 0, 500, 0.0) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("classes", "limit"), [(1, 100), (2, 75), (3, 200 / 3), (4, 50), (10, 20), (1000, 0.2)])
+def test_chance_limit_is_twice_chance_or_halfway_to_everything(classes, limit):
+    assert statistics.chance_limit_percent(classes) == pytest.approx(limit)
 
 
 def correct(right_both, right_to_wrong, wrong_to_right, wrong_both):

@@ -64,6 +64,13 @@ def test_the_interpreter_of_a_backend():
     assert found.interpreter("pytorch") == "python" and found.set_up("pytorch") == ""
 
 
+def test_variables_that_are_asked_for_are_flags_in_one_order():
+    found = hosts(openvino={"env": {"OMP_WAIT_POLICY": "active now", "OMP_NUM_THREADS": 2}})
+    asked = ["--env", "OMP_NUM_THREADS=2", "--env", "OMP_WAIT_POLICY=active now"]
+    assert found.environment("openvino") == asked
+    assert found.environment("pytorch") == []
+
+
 @pytest.mark.parametrize("backend", backends.every(), ids=lambda backend: backend.name)
 def test_the_interpreter_that_compiles_is_the_one_that_runs_unless_the_backend_says_otherwise(backend):
     found = hosts(**{backend.name: {"python": "/its/own"}})

@@ -1,5 +1,6 @@
 """The schema of the settings, and the sections that backends declare."""
 
+import jsonschema
 import pytest
 
 from smlp import backends
@@ -55,7 +56,7 @@ def test_every_option_that_a_backend_declares_is_a_setting_of_it():
 
 def test_a_backend_has_the_settings_that_something_consumes():
     keys = {name: set(section["properties"]) for name, section in SECTIONS.items()}
-    common = {"python", "set_env"}
+    common = {"python", "set_env", "env"}
     assert keys["pytorch"] == common
     assert keys["openvino"] == common | {"graph"}
     assert keys["onnxruntime"] == common | {"graph", "device", "devices"}
@@ -113,3 +114,10 @@ def test_defaults_are_those_that_the_backend_declares():
 )
 def test_an_option_states_its_schema(option, rule):
     assert option.schema() == {"description": "what", **rule}
+
+
+@pytest.mark.parametrize("value", [{"OMP NUM": 1}, {"A": True}, {"A": None}, {"A": ["1"]}, "A=1"])
+def test_variables_are_names_with_a_text_or_a_number(value):
+    section = {**SECTIONS["pytorch"], "additionalProperties": True}
+    assert not jsonschema.Draft202012Validator(section).is_valid({"env": value})
+    assert jsonschema.Draft202012Validator(section).is_valid({"env": {"A": "x", "B": 1, "C": 0.5}})

@@ -57,7 +57,6 @@ def test_defaults_are_filled_in():
                 "model_name": "test_resnet",
                 "checkpoint": {"source": "a b.pth"},
                 "transform": "test_resnet",
-                "published_weights": False,
             }
         },
         "dataset": {
@@ -72,7 +71,7 @@ def test_defaults_are_filled_in():
         "targets": [{"backend": "onnxruntime", "precision": "fp32"}],
         "batch_sizes": [1, 4, 8, 16, 32, 64],
         "export": {"opset_version": 11, "tolerance": 0.0001},
-        "accuracy": {"margin_points": 1.0, "reference_batch_size": 8},
+        "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
         "backends": {
@@ -166,7 +165,8 @@ def test_there_are_ready_made_settings():
             "backends.tensorrt: unknown key 'workspace'",
             "'workspace_mib'",
         ),
-        ("backends", {"openvino": {"device": "cpu"}}, "backends.openvino: unknown key 'device'", "'set_env'"),
+        ("backends", {"openvino": {"device": "cpu"}}, "backends.openvino: unknown key 'device'", "'env'"),
+        ("backends", {"openvino": {"setenv": "x"}}, "backends.openvino: unknown key 'setenv'", "'set_env'"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(path, value, unknown, near):

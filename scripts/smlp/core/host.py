@@ -1,0 +1,167 @@
+"""What this host is, and how much of it this process may use: what figures of speed depend on.
+
+Everything is read from /proc and /sys below `root`. What a host does not tell is None, never an error.
+
+Standard library only: the commands that run on the target import this under Python 3.9.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path("/")
+_VECTORS = ("sse", "ssse", "fma", "f16c", "avx", "amx", "asimd", "sve", "i8mm", "bf16")
+
+
+def facts(root: Path = _ROOT) -> dict[str, Any]:
+    """What stays the same until the machine, its firmware or its settings change."""
+    return {
+        "processor": cpu_model(root),
+        "features": cpu_features(root),
+        "virtualisation": _virtualisation(root),
+        "microcode": _of_processor(root, "microcode"),
+        "governor": _governor(root),
+    }
+
+
+def processors(root: Path = _ROOT) -> dict[str, Any]:
+    """How many processors this process may use: by affinity, and by the quota of its control groups."""
+    return {"affinity": _affinity(), "quota": _quota(root)}
+
+
+def usable_processors(root: Path = _ROOT) -> int:
+    """As many processors as this process may keep busy, at least one."""
+    quota = _quota(root)
+    return _affinity() if quota is None else max(1, min(_affinity(), int(quota)))
+
+
+def memory(root: Path = _ROOT) -> dict[str, Any]:
+    """How the system places this process's memory."""
+    pages = re.search(r"\[(\w+)\]", _text(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
+    nodes = re.search(r"^Mems_allowed_list:\s*(\S+)", _text(root / "proc/self/status") or "", re.MULTILINE)
+    policy = re.match(r"\S+ (\S+)", _first_line(root / "proc/self/numa_maps") or "")
+    return {
+        "transparent_huge_pages": pages and pages[1],
+        "numa_nodes": nodes and nodes[1],
+        "numa_policy": policy and policy[1],
+    }
+
+
+def fingerprint(versions: dict[str, str | None], settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
+    """What a measurement on this host depends on beside its engine: figures can be compared if this is the same.
+
+    settings: what the runtime says that it runs with; threads that it does not tell are those that were asked for.
+    """
+    return {
+        "host": facts(),
+        "processors": {**processors(), "asked": threads, "used": settings.get("threads") or threads},
+        "memory": memory(),
+        "versions": versions,
+        "settings": settings,
+    }
+
+
+def cpu_model(root: Path = _ROOT) -> str:
+    """The processor's name as /proc/cpuinfo states it, else the machine type."""
+    names = (_of_processor(root, key) for key in ("model name", "Model name", "Hardware"))
+    return next(filter(None, names), None) or platform.processor() or platform.machine()
+
+
+def cpu_features(root: Path = _ROOT) -> list[str]:
+    """The processor's vector instructions as /proc/cpuinfo names them; virtual machines hide which model it is."""
+    return sorted(word for word in _flags(root) if word.startswith(_VECTORS))
+
+
+def _flags(root: Path) -> list[str]:
+    return (_of_processor(root, "flags") or _of_processor(root, "Features") or "").split()
+
+
+def _of_processor(root: Path, key: str) -> str | None:
+    """What /proc/cpuinfo says about the first processor."""
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return value.strip() or None
+    return None
+
+
+def _virtualisation(root: Path) -> str | None:
+    """What the machine's hypervisor calls itself, "none" on bare metal."""
+    if kind := _text(root / "sys/hypervisor/type"):
+        return kind
+    if "hypervisor" not in _flags(root):
+        return "none" if _of_processor(root, "flags") else None  # only x86 says so
+    names = (_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    return " ".join(filter(None, names)) or "some hypervisor"
+
+
+def _governor(root: Path) -> str | None:
+    """What sets the processors' clock, of all processors."""
+    found = {_text(path) for path in (root / "sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor")}
+    return ", ".join(sorted(filter(None, found))) or None
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota(root: Path) -> float | None:
+    """The smallest CPU quota of this process's control group and those above it, in processors."""
+    quotas = []
+    for mount, inside, controllers in _control_groups(root):
+        place = mount
+        for part in ("", *Path(inside).parts):
+            place = place / part.lstrip("/")
+            quotas.append(_quota_of(place, controllers))
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_of(place: Path, controllers: str) -> float | None:
+    if controllers:  # version 1
+        quota, period = _text(place / "cpu.cfs_quota_us"), _text(place / "cpu.cfs_period_us")
+    else:
+        quota, _, period = (_text(place / "cpu.max") or "").partition(" ")
+    try:
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (TypeError, ValueError, ZeroDivisionError):  # there is none, or it is "max"
+        return None
+
+
+def _control_groups(root: Path) -> list[tuple[Path, str, str]]:
+    """(where its hierarchy is mounted, this process's group below that, controllers; "" for version 2)."""
+    groups = {}
+    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            groups[controllers] = group
+    found = []
+    for line in (_text(root / "proc/self/mountinfo") or "").splitlines():
+        head, _, tail = line.partition(" - ")
+        top, mount = head.split(" ")[3:5]
+        kind, _, options = (tail.split(" ") + ["", "", ""])[:3]
+        for controllers, group in groups.items():
+            if kind == "cgroup2" if not controllers else kind == "cgroup" and "cpu" in options.split(","):
+                # a container sees its own group as the top of what is mounted
+                inside = group[len(top) :] if top != "/" and group.startswith(top) else group if top == "/" else ""
+                found.append((root / mount.lstrip("/"), inside.lstrip("/"), controllers))
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _first_line(path: Path) -> str | None:
+    """The first line of a file that may be long."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.readline()
+    except OSError:
+        return None

@@ -1,0 +1,99 @@
+"""Published accuracy is shown for the very checkpoint that it was published of, and on as many images."""
+
+import pytest
+from result_files import PUBLISHED, ROOT, Sweep, accuracy, assert_refused, dicts, judged
+
+from smlp.results import reader
+from smlp.results.accuracy import make_accuracy, make_accuracy_table, published_notes
+
+# the published checkpoint, as resources/published.csv lists it
+START = {"id": "1" * 64, "sha256": "ab" * 32, "md5": "061415304f38317c3850a587ef709d45"}
+
+
+def tabulated(root, *contents, published=PUBLISHED):
+    records = reader.read_accuracy(Sweep(root, contents, []).files["accuracy"])
+    quoted = reader.choose_published(published, ["smlpnet_tiny"], [])
+    table = make_accuracy(records, reader.Target("pytorch", "fp32"), quoted)
+    return dicts(table), make_accuracy_table(table, published_notes(records, table, quoted))
+
+
+def test_the_published_drop_is_another_figure_than_the_engines(tmp_path):
+    reference = accuracy("pytorch", "fp32", 8, start=START, images=50000)
+    engine = judged("onnxruntime", "fp32", 8, start=START, images=50000)
+    (first, second), table = tabulated(tmp_path, reference, engine)
+    assert (first["published_top1"], first["published_device"]) == (81.74, "pytorch")
+    assert first["published_to_reference_drop_points"] == pytest.approx(0.04)
+    assert second["published_to_reference_drop_points"] is None and second["drop_points"] == 0.2
+    column = table.header.index("published → reference (points)")
+    assert [row[column] for row in table.rows] == ["+0.04", "–"]
+    assert "smlpnet_tiny: 81.74 % top-1 are published of this checkpoint (pytorch), on as many images." in table.notes
+
+
+def test_a_random_network_on_40_images_is_not_compared_with_the_published_accuracy(tmp_path):
+    other = {"id": "2" * 64, "sha256": "cd" * 32, "md5": "ef" * 16}
+    contents = [accuracy("pytorch", "fp32", batch, start=other, images=40, top1=0.0) for batch in (1, 8)]
+    found, table = tabulated(tmp_path, *contents)
+    assert [row["published_top1"] for row in found] == [None, None]
+    assert "published → reference (points)" not in table.header and "81.74" not in str(table)
+    assert table.notes == [
+        f"smlpnet_tiny: published accuracies are not shown: the checkpoint (sha256 {'cd' * 32}) is not listed in "
+        "resources/published.csv; if it is the published one, add its checkpoint_sha256 and images there."
+    ]
+
+
+def test_the_published_checkpoint_on_other_images_is_not_compared(tmp_path):
+    (row,), table = tabulated(tmp_path, accuracy("pytorch", "fp32", 8, start=START, images=1000))
+    assert row["published_top1"] is None
+    assert table.notes == [
+        "smlpnet_tiny: 81.74 % top-1 are published of this checkpoint (pytorch), on 50000 images; 1000 were scored "
+        "here, so that they are not compared."
+    ]
+
+
+def test_a_result_that_does_not_know_its_checkpoint_is_not_compared(tmp_path):
+    (row,), table = tabulated(tmp_path, accuracy("pytorch", "fp32", 8, images=50000))
+    assert row["published_top1"] is None and "(sha256 not known) is not listed" in table.notes[0]
+
+
+def test_a_model_without_published_accuracies_gets_no_note(tmp_path):
+    records = reader.read_accuracy(Sweep(tmp_path, [accuracy("pytorch", "fp32", 8)], []).files["accuracy"])
+    speed = [line for line in PUBLISHED if line.what == "throughput"]
+    table = make_accuracy(records, reader.Target("pytorch", "fp32"), {"smlpnet_tiny": speed})
+    assert published_notes(records, table, {"smlpnet_tiny": speed}) == []
+
+
+LINE = "smlpnet_tiny,top1,mine,,,70,percent,me"
+
+
+@pytest.mark.parametrize(
+    ("checksums", "shown"),
+    [
+        (f",{'AB' * 32}", 70.0),  # capitals are the same digits
+        (f"{START['md5']},{'ab' * 32}", 70.0),
+        (f"{'0' * 32},{'ab' * 32}", None),  # both are given: both must be right
+        (f",{'ba' * 32}", None),
+    ],
+)
+def test_a_checkpoint_that_the_user_lists_is_compared(tmp_path, checksums, shown):
+    path = tmp_path / "published.csv"
+    header = (ROOT / "resources" / "published.csv").read_text().splitlines()[0]
+    path.write_text(f"{header}\n{LINE},{checksums},30\n")
+    content = accuracy("pytorch", "fp32", 8, start=START, images=30)
+    (row,), _ = tabulated(tmp_path, content, published=reader.read_published(path))
+    assert row["published_top1"] == shown
+
+
+@pytest.mark.parametrize(
+    ("ends", "named"),
+    [
+        (f",{'ab' * 32},", "gives a checkpoint's checksum; give the number of scored images too"),
+        (f"{'x' * 32},,50000", "checkpoint_md5 is 'xxxx"),
+        (f",{'ab' * 31},50000", "64 hexadecimal digits were expected"),
+        ("", "has fewer values than the header has columns"),
+    ],
+)
+def test_a_listed_checkpoint_is_checked(sweep, capsys, ends, named):
+    path = sweep.root / "published.csv"
+    header = (ROOT / "resources" / "published.csv").read_text().splitlines()[0]
+    path.write_text(f"{header}\n{LINE},{ends}\n")
+    assert_refused(sweep, capsys, path, "line 2", named, flags=["--published", path])
