@@ -10,6 +10,7 @@ computes the throughput anew from the times and --batchsize: ais_bench prints an
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,21 +18,35 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import duration_ms
-from smlp.core import cli, files, provenance
+from smlp.core import cli, files, identity, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
-from smlp.results import statistics
+from smlp.results import chain, statistics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     summary = files.read_json(flags.summary, "the summary of ais_bench")
+    theirs = summary.get("smlp", {}) if isinstance(summary, dict) else {}  # stated if infer.py wrote it
+    identity.verify(theirs, flags.summary)
+    known = RunFacts.read(theirs)
     run = RunFacts(flags.model_label, flags.backend, flags.precision, flags.variant, flags.batchsize)
+    run = dataclasses.replace(run, engine_id=known.engine_id or chain.imported_id(flags.summary), start=known.start)
+    state = identity.state(
+        "measurement",
+        {"summary": files.digest(flags.summary)},
+        made_from={"engine": run.engine_id or ""},
+        flags={"batch": flags.batchsize},
+        code=code_digest("measure_import"),
+    )
     report = {
         "smlp": provenance.describe(
             {"summary": flags.summary},
+            state=state,
             **run.identity(),
+            **run.made_by(),
             device=f"{flags.backend}, measured by ais_bench",
             stable=None,
             **figures(flags.summary, summary, flags.batchsize),

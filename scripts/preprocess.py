@@ -288,6 +288,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
     everything = dataset.list_images(args.data_root, args.split)
+    classes = dataset.count_classes(everything)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     if args.draw:
@@ -314,6 +315,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
+        classes=classes,
         shard={"index": index, "count": count},
         drawn={"images": args.draw, "seed": args.seed, "not_in": list(map(str, args.not_in))} if args.draw else None,
         **facts,

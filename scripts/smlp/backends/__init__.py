@@ -10,7 +10,7 @@ import functools
 import importlib
 from pathlib import Path
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from .base import Backend, Engine, EngineFailure, Facts
 
@@ -57,9 +57,8 @@ def open_engine(
     if not path.exists():
         raise UserError(f"{path}: no such engine; compile it with scripts/compile.py, or check the path")
     sidecar = files.sidecar_path(path)
-    facts = files.read_json(sidecar, "the sidecar of an engine") if sidecar.exists() else {}
-    if not isinstance(facts, dict):
-        raise UserError(f"{sidecar}: is not the sidecar of an engine; make the engine again, or remove the file")
+    known = identity.known(path)
+    facts = {**known.facts, "id": known.id, "start": known.facts.get("start")}
     found = load(backend or facts.get("backend") or _by_suffix(path))
     if "failed" in facts:
         raise EngineFailure(str(facts["failed"]))

@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from ..core import files, lock
+from ..core import identity, lock
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
@@ -330,9 +330,9 @@ def first_line(error: BaseException) -> str:
 
 def failure_record(failure: EngineFailure, flags: argparse.Namespace) -> Facts:
     """What a command that runs an engine leaves instead of its result: why there is none, and of which run."""
-    path = files.sidecar_path(flags.model)
-    sidecar = files.read_json(path, "the sidecar of an engine") if path.exists() else {}
-    return {"failed": str(failure), "smlp": RunFacts.asked(flags, sidecar).identity()}
+    known = identity.known(flags.model, check=False)
+    run = RunFacts.asked(flags, {**known.facts, "id": known.id, "start": known.facts.get("start")})
+    return run.failure(str(failure))
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import backends
+from ..core import files
 from ..core.cli import UserError
 from ..models import preprocessing
 from . import settings, targets
@@ -238,6 +239,10 @@ class Sweep:
         suffixes = backends.load(cell.backend).companions
         return [str(Path(self.engine(cell)).with_suffix(suffix)) for suffix in suffixes]
 
+    def engine_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that a backend runs."""
+        return _sidecar(self.engine(cell))
+
     # preprocess
 
     @property
@@ -256,6 +261,10 @@ class Sweep:
     def scored(self, transform: str) -> list[str]:
         """The folders of the bins of all images that are scored."""
         return [self._shard(transform, shard) for shard in self.shards]
+
+    def scored_sidecars(self, transform: str) -> list[str]:
+        """The sidecars of the bins of all images that are scored."""
+        return [f"{folder}.json" for folder in self.scored(transform)]
 
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
@@ -286,6 +295,27 @@ class Sweep:
         """The result folders of every shard; none of imported results."""
         folder = f"results/infer/{cell.place}/{self.dataset}/bs{cell.batch}"
         return [] if self.imported(cell) else [f"{folder}/shard-{shard}" for shard in self.shards]
+
+    def own_summaries(self, cell: Cell) -> list[str]:
+        """The summaries of an engine's result folders; none of imported results."""
+        return [f"{folder}_summary.json" for folder in self.own_outputs(cell)]
+
+    def chain(self, cell: Cell) -> list[str]:
+        """The sidecars of all that an engine's outputs come from: images, start, graphs, engine, bins."""
+        found = self.demo_images + self.scored_sidecars(self.transform(cell.model))
+        if not self.own_outputs(cell):
+            return found
+        found.append(self.engine_sidecar(cell))
+        if not self._is_ready_made(cell):
+            graphs = [self.onnx_file(cell)] if _compiles_from(cell) == "onnx" else []
+            graphs += [graph.replace("_uint8.onnx", ".onnx") for graph in graphs]
+            found += map(_sidecar, [self.start(cell.model), *graphs])
+            found += [f"{folder}.json" for folder in self.calibration(cell)]
+        return list(dict.fromkeys(found))
+
+    def engine_flags(self, cell: Cell) -> list[str]:
+        """The engine that must have made the outputs; of imported results nobody tells."""
+        return flags({"engine": self.engine(cell)}) if self.own_outputs(cell) else []
 
     def imported(self, cell: Cell) -> list[str]:
         """Result folders of an engine under `infer.import`: one per shard, or one for all, or none."""
@@ -358,6 +388,10 @@ class Sweep:
     def _is_ready_made(self, cell: Cell) -> bool:
         key = backends.load(cell.backend).ready_made
         return key is not None and cell.batch in self._models[cell.model].get(key, {})
+
+
+def _sidecar(file: str) -> str:
+    return str(files.sidecar_path(file))
 
 
 def _compiles_from(cell: Cell) -> str | None:
