@@ -27,7 +27,7 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, host, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
@@ -87,6 +87,7 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
         with engine:
             batch_size = batch_size_of(engine, flags.batchsize)
             images = load_images(flags.input, engine, batch_size)
+            fingerprint = host.fingerprint(provenance.versions(backend.packages), engine.settings, flags.threads)
             load_before = os.getloadavg()[0]
             warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
@@ -105,6 +106,7 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
         device_released_at=released_at,
         settings=engine.settings,
         environment=dict(flags.env),
+        fingerprint=fingerprint,
         **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
         end_to_end_images_per_s=end_to_end_images_per_s,
         throughput_way=throughput_way,

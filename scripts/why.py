@@ -16,6 +16,8 @@ from smlp.core import cli
 
 # Snakemake's own objects, which it gives no types: its workflow, its graph of jobs, a job.
 Snakemake = Any
+# Parameters that are the content of a job's inputs from outside.
+_CONTENTS = ("content", "option_content", "imported")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +96,15 @@ def _reasons(job: Snakemake, workflow: Snakemake, why: Any) -> Iterator[str]:
         if known.params_changed(job):
             kept = set(known._params(job))
             named = {name: known._serialize_param(value) for name, value in job.params.items()}
-            yield from why.changed_params(record.params, {name: text for name, text in named.items() if text in kept})
+            outside = ", ".join(file for file in job.input if not file.startswith("results/"))
+            yield from why.changed_params(
+                record.params,
+                {
+                    outside if outside and name in _CONTENTS else name: text
+                    for name, text in named.items()
+                    if text in kept
+                },
+            )
     makers = {_title(maker) for maker in workflow.dag.dependencies[job] if workflow.dag.needrun(maker)}
     if makers:
         yield f"follows from {', '.join(sorted(makers))}"

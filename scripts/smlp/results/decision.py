@@ -8,14 +8,15 @@ from typing import Any
 import pandas
 
 from .cells import EMULATED_MARK, Table, make_table, texts
-from .columns import DECISION, PERCENTILES, rows, typed
+from .columns import DECISION, PERCENTILES, rows, typed, unique
+from .conditions import MARK
 from .reader import Target
 from .throughput import TARGET, device_of, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
-_GROUP = ["device", "processor", "emulated", "precision"]
+_GROUP = ["device", "processor", "emulated", "precision", "conditions", "other_conditions"]
 
 
 def make_decision(
@@ -29,10 +30,11 @@ def make_decision(
 
     A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference and others can
     be judged by it; with latency_ms_max also only if its highest percentile is at most that. Of equals the smaller
-    batch size wins.
+    batch size wins. Rows that were measured under other conditions than most are groups of their own.
     """
     candidates = _candidates(model, throughput, accuracy, reference)
-    base = candidates[candidates["is_reference"] & ~candidates["emulated"]]["images_per_s"].max()
+    own = candidates[candidates["is_reference"] & ~candidates["emulated"]]
+    base = own.groupby("conditions")["images_per_s"].max()
     groups, best, notes = [], [], []
     for group, all_of_group in candidates.groupby(_GROUP, sort=False):
         within = all_of_group if latency_ms_max is None else all_of_group[all_of_group["latency_ms"] <= latency_ms_max]
@@ -43,15 +45,17 @@ def make_decision(
     table = candidates.reindex(best).reset_index(drop=True)
     table[_GROUP] = pandas.DataFrame(groups, columns=_GROUP)
     real = ~table["emulated"].astype(bool)
-    table["fastest_of_model"] = table.index == _fastest(table[real & table["images_per_s"].notna()])
-    table["ratio_to_reference"] = (table["images_per_s"] / base).where(real)
+    table["other_conditions"] = table["other_conditions"].replace("", pandas.NA)
+    like_most = table["other_conditions"].isna()
+    table["fastest_of_model"] = table.index == _fastest(table[real & like_most & table["images_per_s"].notna()])
+    table["reference_images_per_s"] = table["conditions"].map(base).astype("Float64")
+    table["ratio_to_reference"] = (table["images_per_s"] / table["reference_images_per_s"]).where(real)
     table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
     constant = {
         "rule": BY_ACCURACY if latency_ms_max is None else BY_LATENCY,
         "latency_ms_max": latency_ms_max,
         "model": model,
         "reference": str(reference),
-        "reference_images_per_s": base,
     }
     return typed(DECISION, table.assign(**constant, note=notes))
 
@@ -83,6 +87,7 @@ def _candidates(
     devices = [device_of(row.device, row.cpu_model) for row in rows(found)]
     found["device"] = [device.name for device in devices]
     found["processor"] = [device.processor for device in devices]
+    found["other_conditions"] = found["other_conditions"].fillna("")  # a missing key is no group
     return found
 
 
@@ -127,6 +132,7 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
     unstable = is_unstable(table)
     shown = texts(DECISION, table)
     shown.loc[table["emulated"], "device"] += EMULATED_MARK
+    shown.loc[table["other_conditions"].notna(), "device"] += f" {MARK}"
     shown.loc[~decided, "backend"] = "none"
     shown.loc[unstable, "images_per_s"] += "*"
     shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
@@ -142,8 +148,11 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
             f"limit: the latency of a batch as shown, the highest percentile that its runs support, is at most "
             f"{limit:g} ms."
         )
-    if first.reference_images_per_s is not None:
-        notes.append(f"ratio: to the best images/s of {reference}, {first.reference_images_per_s:.1f}.")
+    bases = unique(table.loc[table["other_conditions"].isna(), "reference_images_per_s"].dropna())
+    if bases:
+        notes.append(f"ratio: to the best images/s of {reference}, {bases[0]:.1f}.")
+    if table["other_conditions"].notna().any():
+        notes.append(f"{MARK}: under other conditions than most rows; its ratio is to the reference under the same.")
     if unstable.any():
         notes.append("*: unstable; measure again on an idle machine before you decide.")
     if table["emulated"].any():

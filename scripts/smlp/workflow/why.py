@@ -107,6 +107,8 @@ def _kind(value: Any) -> Any:
     """What values of one parameter have in common: the length of a digest, the names of flags or keys."""
     if isinstance(value, str):
         return len(value) if _is_digest(value) else "text"
+    if _is_content(value):
+        return "content"
     if isinstance(value, list) and _is_flags(value):
         return frozenset(_flags(value))
     return frozenset(value) if isinstance(value, dict) else None
@@ -135,8 +137,8 @@ def differences(name: str, was: Any, now: Any) -> list[str]:
 
 
 def _changed(name: str, was: Any, now: Any) -> str:
-    if _is_digest(was) and _is_digest(now):
-        return f"{name}: other content ({was[:6]}… → {now[:6]}…)"
+    if _is_content(was) and _is_content(now):
+        return f"{name}: other content ({_short(was)} → {_short(now)})"
     if isinstance(was, list) and isinstance(now, list):
         was, now = [word for word in was if word not in now] or None, [word for word in now if word not in was] or None
         if was == now:
@@ -164,10 +166,16 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,}", value) is not None
 
 
+def _is_content(value: Any) -> bool:
+    return _is_digest(value) or (isinstance(value, list) and bool(value) and all(map(_is_digest, value)))
+
+
 def _short(value: Any) -> str:
     """A value as a person would write it, not longer than fits a line twice."""
     if value is None:
         return _NOT_SET
+    if _is_digest(value):
+        return f"{value[:6]}…"
     words = [_short(word) for word in value] if isinstance(value, (list, tuple)) else [str(value)]
     text = " ".join(words) or "given"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}…{text[-2 * _LONGEST // 3 + 1 :]}"

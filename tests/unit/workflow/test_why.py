@@ -50,6 +50,8 @@ def test_equal_parameters_are_no_difference():
         (TOOLS, {**TOOLS, "onnxruntime": "1.28.0"}, ["onnxruntime: 1.27.0 → 1.28.0"]),
         ({"tiny.pth": "3f2a" * 16}, {"tiny.pth": "91bc" * 16}, ["tiny.pth: other content (3f2a3f… → 91bc91…)"]),
         ("3f2a" * 16, "91bc" * 16, ["value: other content (3f2a3f… → 91bc91…)"]),
+        (["3f2a" * 16], ["91bc" * 16], ["value: other content (3f2a3f… → 91bc91…)"]),
+        (["1.0", "3f2a" * 16], ["1.0", "91bc" * 16], ["value: 3f2a3f… → 91bc91…"]),
         (5.0, 1.0, ["value: 5.0 → 1.0"]),
         (1, 1.5, ["value: 1 → 1.5"]),
         (None, "Agg", ["value: not set → Agg"]),
