@@ -16,8 +16,8 @@ from .throughput import TARGET, device_of, is_unstable, way_name
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
-_GROUP = ["device", "processor", "emulated", "precision", "conditions", "other_conditions"]
 _JUDGED = ["failed", "verdict", "verdict_reason", "top1", "drop_points"]
+_GROUP = ["device", "processor", "emulated", "precision", "conditions", "other_conditions"]
 
 
 def make_decision(
