@@ -60,14 +60,15 @@ def checkpoint(
 
     runs_it = backends.reference("checkpoint")
     facts: Facts = {"model_name": model_name, "backend": runs_it.name, "precision": runs_it.precisions[0]}
-    about: dict[str, Any] = {}
+    own: Facts = {} if demo_dataset is None else {"seed": seed}
+    about: Facts = {}
 
     def check(path: Path) -> None:
         try:
             facts.update(load_model(model_name, path, num_classes)[1])
         except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
-        flags = {name: facts[name] for name in ("model_name", "num_classes")}
+        flags = {name: facts[name] for name in ("model_name", "num_classes")} | own
         state = identity.state("checkpoint", identity.contents(path), flags=flags, **about)
         _write_sidecar(path, source, state, identity.start(state["id"], path), **facts)
 
