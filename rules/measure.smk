@@ -33,6 +33,7 @@ rule measure_engine:
         python=of_backend(hosts.interpreter),
         environment=of_backend(hosts.environment),
         flags=of_cell(sweep.measure_flags),
+        host=HOST,
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
     message:
