@@ -21,7 +21,7 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
@@ -62,12 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"no results: {failure}")
         report = failure_record(failure, flags)
         with files.whole_folder(folder, OWN_FILES):
-            pass
+            summary_of(folder).unlink(missing_ok=True)
     else:
         aisbench.print_summary(report, report["smlp"]["batch"], flags.display_all_summary)
     if folder:
-        files.write_json(folder.with_name(folder.name + "_summary.json"), report)
+        files.write_json(summary_of(folder), report)
     return 0
+
+
+def summary_of(folder: Path) -> Path:
+    """The summary of a result folder. An old one goes before the folder gets its name: it is not of these outputs."""
+    return folder.with_name(folder.name + "_summary.json")
 
 
 def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
@@ -86,19 +91,28 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
         taken_at = provenance.now()
         batch_size = batch_size_of(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
+        made_from = bins.made_from(inputs or [])
         _, *classes = engine.outputs[0].shape
         if inputs and len(classes) == 1:
             manifest.require_classes({path.parent for path in inputs}, classes[0], f"the engine {flags.model}")
         if folder is None:
-            done = _run(engine, batch_size, inputs, None, flags)
+            done, content = _run(engine, batch_size, inputs, None, flags), {}
         else:
             with files.whole_folder(folder, OWN_FILES) as partial:
                 done = _run(engine, batch_size, inputs, partial, flags)
+                content = identity.contents(partial)
+                summary_of(folder).unlink(missing_ok=True)
+        run = aisbench.facts_of_run(asked, backend, engine, batch_size)
+        deciding = {"outfmt": flags.outfmt, "made_up": None if inputs else flags.pure_data_type}
+        state = aisbench.state_of_run(
+            "infer", "outputs", content, run, backend, engine, made_from, deciding, dict(flags.env)
+        )
         made = [entry._replace(outfiles=[str(folder / name) for name in entry.outfiles]) for entry in done.made]
         report = aisbench.summary(done.timings, batch_size, made)
         report["smlp"] = provenance.describe(
             packages=backend.packages,
-            **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+            state=state,
+            **run.of_engine(),
             settings=engine.settings,
             environment=dict(flags.env),
             images=done.images,

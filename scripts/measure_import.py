@@ -12,6 +12,7 @@ nothing, `batch_checked` is false: the row enters no ratio and is no best row.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +20,16 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import duration_ms
-from smlp.core import cli, files, provenance
+from smlp.core import cli, files, identity, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
-from smlp.results import statistics
+from smlp.results import chain, statistics
+
+_MADE_UP = "pure_infer_data"  # what ais_bench calls its input if it was given no file
+_TOLERANCE = 0.05  # of a batch size that is called checked: less than what a second measurement moves
+_MOST = 4096  # the largest batch size that ais_bench and the settings take
 
 _MADE_UP = "pure_infer_data"  # what ais_bench calls its input if it was given no file
 _TOLERANCE = 0.05  # of a batch size that is called checked: less than what a second measurement moves
@@ -33,13 +39,26 @@ _MOST = 4096  # the largest batch size that ais_bench and the settings take
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     summary = files.read_json(flags.summary, "the summary of ais_bench")
+    theirs = summary.get("smlp", {}) if isinstance(summary, dict) else {}  # stated if infer.py wrote it
+    identity.verify(theirs, flags.summary)
+    known = RunFacts.read(theirs)
     run = RunFacts(flags.model_label, flags.backend, flags.precision, flags.variant, flags.batchsize)
     found = figures(flags.summary, summary, flags.batchsize)
     found["batch_checked"] = check_batch(flags.summary, summary, flags.batchsize, flags.images_per_file)
+    run = dataclasses.replace(run, engine_id=known.engine_id or chain.imported_id(flags.summary), start=known.start)
+    state = identity.state(
+        "measurement",
+        {"summary": files.digest(flags.summary)},
+        made_from={"engine": run.engine_id or ""},
+        flags={"batch": flags.batchsize},
+        code=code_digest("measure_import"),
+    )
     report = {
         "smlp": provenance.describe(
             {"summary": flags.summary},
+            state=state,
             **run.identity(),
+            **run.made_by(),
             device=f"{flags.backend}, measured by ais_bench",
             stable=None,
             **found,

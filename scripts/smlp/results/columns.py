@@ -90,7 +90,7 @@ OTHER_CONDITIONS = Column(
     "enters no ratio and no best row with the others; the note says what differs, and how to measure it again.",
     term="†",
 )
-ENGINE = Column("engine_sha256", "string")
+ENGINE = Column("engine_id", "string")
 
 ACCURACY = (
     MODEL,

@@ -44,7 +44,8 @@ def of_records(records: Sequence[Record]) -> list[Conditions]:
             other = {name: value for name, value in mine.items() if standard[name] != value}
             basis = mine if _STATED in other else {**standard, **other}
             id_ = UNKNOWN if mine == _NOTHING_KNOWN else identity.digest(basis)[:8]
-            words = ", ".join(_words(name, value, standard[name]) for name, value in other.items())
+            told = [name for name in other if not (name.startswith("threads of") and "threads" in other)]
+            words = ", ".join(_words(name, other[name], standard[name]) for name in told)
             found[place] = Conditions(id_, words or None)
     return found
 
@@ -105,4 +106,4 @@ def _listed(values: Iterable[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    return UNKNOWN if value is None else str(value)
+    return "none" if value is None else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import pandas
 
@@ -16,6 +16,7 @@ from .throughput import TARGET, device_of, is_unchecked, is_unstable, way_name
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
+_JUDGED = ["failed", "verdict", "verdict_reason", "top1", "drop_points"]
 _GROUP = ["device", "processor", "emulated", "precision", "conditions", "other_conditions"]
 
 
@@ -68,9 +69,9 @@ def _candidates(
     verdict: "reference" for the reference itself. latency_ms: the highest percentile that the runs support.
     """
     ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
-    key = [*TARGET, "batch"]
-    judged = accuracy[accuracy["model"] == model][[*key, "failed", "verdict", "verdict_reason", "top1", "drop_points"]]
-    found = ran.drop(columns="failed").merge(judged, on=key, how="left")
+    found = ran.reset_index(drop=True).drop(columns="failed")
+    judged = _judgements(accuracy)
+    found[_JUDGED] = pandas.DataFrame([judged(row) for row in rows(found)], columns=_JUDGED, dtype=object)
     lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
     found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost & ~is_unchecked(found)
     none = found["verdict"].isna() & found["verdict_reason"].notna()
@@ -91,6 +92,28 @@ def _candidates(
     found["processor"] = [device.processor for device in devices]
     found["other_conditions"] = found["other_conditions"].fillna("")  # a missing key is no group
     return found
+
+
+def _judgements(accuracy: pandas.DataFrame) -> Callable[[Any], list[Any]]:
+    """A function: a row of throughput -> what the accuracy of the same engine and batch size says, nothing if none.
+
+    The same engine is the one with the same id; only if one of them states no id, the one with the same names.
+    """
+    by_id = {(row.engine_id, row.batch): row for row in reversed(list(rows(accuracy))) if row.engine_id}
+    by_names = {_names(row): row for row in rows(accuracy)}
+
+    def judged(row: Any) -> list[Any]:
+        named = by_names.get(_names(row))
+        if named and row.engine_id and named.engine_id not in (None, row.engine_id):
+            named = None
+        found = named or by_id.get((row.engine_id, row.batch))
+        return [found and getattr(found, name) for name in _JUDGED]
+
+    return judged
+
+
+def _names(row: Any) -> tuple[Any, ...]:
+    return (row.model, *(getattr(row, name) for name in TARGET), row.batch)
 
 
 def _fastest(table: pandas.DataFrame) -> int | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
@@ -23,7 +23,7 @@ from ..data.manifest import Row, read_manifest, read_sidecar, require_classes, s
 _NO_RESULTS = (".snakemake_timestamp", "sumary.json")
 _SUFFIXES = (".npy", ".bin", ".txt")
 # what shards of one run agree in
-_SAME = ("model", "backend", "precision", "variant", "batch", "device", "emulated", "engine_sha256", "num_classes")
+_SAME = ("model", "backend", "precision", "variant", "batch", "device", "emulated", "engine_id", "num_classes")
 # of a packed shard's logits in memory: 16 MB of 1,000 float32 classes
 _BLOCK_ROWS = 4096
 
@@ -61,11 +61,19 @@ class Form(NamedTuple):
 def find_failure(folders: Iterable[Path]) -> Facts | None:
     """The first record of infer.py that says why there are no results, None if every folder has some."""
     for folder in folders:
-        path = folder.with_name(folder.name + "_summary.json")
+        path = summary_of(folder)
         record = files.read_json(path, "the summary of infer.py") if path.exists() else {}
         if isinstance(record, dict) and isinstance(record.get("failed"), str) and isinstance(record.get("smlp"), dict):
+            identity.verify(record["smlp"], path)
             return record
     return None
+
+
+def summary_of(folder: Path) -> Path:
+    """The summary of a result folder, there or not; ais_bench 0.0.1 wrote sumary.json into the folder."""
+    absolute = Path(os.path.abspath(folder))
+    beside, inside = absolute.with_name(absolute.name + "_summary.json"), absolute / "sumary.json"
+    return beside if beside.exists() or not inside.exists() else inside
 
 
 def read_bins(manifests: Iterable[Path]) -> dict[str, Bin]:
@@ -263,8 +271,7 @@ def run_facts(folders: Iterable[Path], given: RunFacts) -> tuple[RunFacts, list[
     """
     summaries = {}
     for folder in folders:
-        absolute = Path(os.path.abspath(folder))
-        path = absolute.with_name(absolute.name + "_summary.json")
+        path = summary_of(folder)
         summaries[path] = _summary_facts(path)
     (first, facts), *others = summaries.items()
     for path, found in others:

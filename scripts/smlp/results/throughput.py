@@ -77,7 +77,6 @@ def make_throughput(records: Iterable[Record]) -> pandas.DataFrame:
                 "other_conditions": own.differs,
                 "usable_processors": _usable(record.facts.get("fingerprint")),
                 "file": str(record.path),
-                "engine_sha256": (record.facts.get("engine") or {}).get("sha256"),
                 "cpu_model": (record.facts.get("host") or {}).get("cpu_model"),
             }
             for record, own in zip(records, conditions.of_records(records), strict=True)

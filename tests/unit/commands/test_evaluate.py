@@ -134,9 +134,7 @@ def test_what_ais_bench_and_snakemake_leave_is_no_result(run, evaluated):
 def test_facts_come_from_the_summary_of_infer(run, evaluated):
     summary = run.write_summary()
     report = evaluated(run)
-    facts = {
-        key: report[key] for key in ("model", "backend", "precision", "batch", "device", "emulated", "engine_sha256")
-    }
+    facts = {key: report[key] for key in ("model", "backend", "precision", "batch", "device", "emulated", "engine_id")}
     assert facts == {
         "model": "smlpnet_tiny",
         "backend": "openvino",
@@ -144,7 +142,7 @@ def test_facts_come_from_the_summary_of_infer(run, evaluated):
         "batch": 8,
         "device": "CPU",
         "emulated": True,
-        "engine_sha256": "ab" * 32,
+        "engine_id": "ab" * 32,
     }
     assert report["inputs"]["summary_0"]["path"] == str(summary)
     assert report["inputs"]["labels_0"]["path"] == str(run.manifest)

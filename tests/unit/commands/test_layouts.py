@@ -310,8 +310,8 @@ def test_a_value_that_is_not_finite_is_named_by_its_row_in_the_whole_array(tmp_p
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 def test_measuring_takes_the_same_images(load_command, made, way):
     engine = types.SimpleNamespace(inputs=[FLOATS])
-    wanted = load_command("measure").load_images(str(made["files", "float32"][0]), engine, 4)
-    found = load_command("measure").load_images(str(made[way][0]), engine, 4)
+    wanted = load_command("measure").load_images(str(made["files", "float32"][0]), engine, 4)[0]
+    found = load_command("measure").load_images(str(made[way][0]), engine, 4)[0]
     assert len(found) == len(wanted) == 2
     np.testing.assert_array_equal(np.stack(found), np.stack(wanted))
 
