@@ -31,10 +31,6 @@ _MADE_UP = "pure_infer_data"  # what ais_bench calls its input if it was given n
 _TOLERANCE = 0.05  # of a batch size that is called checked: less than what a second measurement moves
 _MOST = 4096  # the largest batch size that ais_bench and the settings take
 
-_MADE_UP = "pure_infer_data"  # what ais_bench calls its input if it was given no file
-_TOLERANCE = 0.05  # of a batch size that is called checked: less than what a second measurement moves
-_MOST = 4096  # the largest batch size that ais_bench and the settings take
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
