@@ -58,6 +58,10 @@ def open_engine(
     if not path.exists():
         raise UserError(f"{path}: no such engine; compile it with scripts/compile.py, or check the path")
     stated = identity.known(path)
+    if not stated.facts and identity.sidecar_of(path).is_file():
+        raise UserError(
+            f"{identity.sidecar_of(path)}: does not describe {path.name}; make that again, or remove the file"
+        )
     found = load(backend or stated.facts.get("backend") or _by_suffix(path))
     if "failed" in stated.facts:
         raise EngineFailure(str(stated.facts["failed"]))

@@ -150,6 +150,8 @@ def known(path: str | os.PathLike, check: bool = True, companions: Iterable[str]
     if not isinstance(facts, dict):
         raise UserError(f"{sidecar}: is no sidecar; remove the file to make it anew")
     stated = verify(facts, sidecar)
+    if stated and not Path(path).is_dir() and Path(path).suffix not in facts["identity"]["files"]:
+        facts, stated = {}, None  # it describes another file of the same stem
     if stated is None:
         made = state("content", contents(path, companions))
         return Known(made["id"], start(made["id"], path), facts)

@@ -298,6 +298,14 @@ def test_what_is_opened_always_has_an_id_and_perhaps_a_start(compiled, tiny, tmp
     assert opened(engine)["batch"] == 4
 
 
+def test_the_sidecar_of_another_kind_of_engine_is_refused(compiled, tmp_path):
+    compiled()
+    compiled(backend="openvino", suffix=".xml", place="other")
+    shutil.copy(tmp_path / "other" / "bs4.json", tmp_path / "a place" / "bs4.json")
+    with pytest.raises(UserError, match=r"bs4\.json: does not describe bs4\.onnx"):
+        backends.open_engine(tmp_path / "a place" / "bs4.onnx", backend=None, device=None, threads=None)
+
+
 # preprocess
 
 

@@ -88,6 +88,15 @@ def test_a_file_without_a_sidecar_is_its_content(tmp_path):
     }
 
 
+def test_a_sidecar_of_another_file_of_the_same_stem_is_not_its_own(tmp_path):
+    for suffix in (".pth", ".onnx"):
+        (tmp_path / f"x{suffix}").write_text(suffix)
+    bare = identity.known(tmp_path / "x.pth")
+    stated = write(tmp_path / "x.onnx", model_name="m")
+    assert identity.known(tmp_path / "x.pth") == bare
+    assert identity.known(tmp_path / "x.onnx").id == stated
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "surplus"])
 def test_a_folder_that_is_not_as_stated_is_refused_by_the_files_name(tmp_path, damage):
     folder = tmp_path / "shard-0"
