@@ -29,7 +29,7 @@ def make(project, *targets):
 def test_a_stage_is_removed_and_made_again_only_if_asked_for(demo_sweep, stage, again):
     done = make(demo_sweep, f"clean-{stage}")
     assert done.returncode == 0, done.stderr
-    left = {path.name for path in (demo_sweep.folder / "results").iterdir()} - {"logs", "benchmarks"}
+    left = {path.name for path in (demo_sweep.folder / "results").iterdir()} - {"logs", "benchmarks", ".watched"}
     assert left == EVERYTHING - {"tables" if stage == "tabulate" else stage}
     for place in ("logs", "benchmarks"):
         assert not list((demo_sweep.folder / "results" / place).glob(f"{stage}*"))
