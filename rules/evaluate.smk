@@ -55,7 +55,7 @@ rule evaluate_engine:
         bins=of_model(sweep.all_bins),
         made_from=of_cell(sweep.chain),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
-        reference_sidecar="results/evaluate/{model}/reference/{dataset}.json",
+        reference_figures="results/evaluate/{model}/reference/{dataset}.json",
     output:
         "results/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.json",
     log:

@@ -41,7 +41,6 @@ rule preprocess_shard:
         " --key classes={params.classes:q}"
         " --shard_of {params.shard_of:q}"
         " --output {output.folder:q}"
-        " --output {output.sidecar:q}"
         " --"
         " python scripts/preprocess.py"
         " {params.flags:q}"
@@ -57,6 +56,7 @@ rule preprocess_calibration:
     input:
         sweep.demo_images,
         scored=lambda wildcards: sweep.scored(wildcards.transform),
+        sidecars=lambda wildcards: sweep.scored_sidecars(wildcards.transform),
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/calibration"),
         sidecar="results/preprocess/{dataset}/{transform}/calibration.json",

@@ -74,13 +74,14 @@ def evaluate(flags: argparse.Namespace) -> None:
     bins = outputs.read_bins(flags.labels)
     results = outputs.find_results(flags.infer_result_dir, bins)
     run, summaries = outputs.run_facts(flags.infer_result_dir, given)
-    dtype = flags.outputs_dtype and np.dtype(flags.outputs_dtype)
-    form = outputs.read_form(summaries, flags.reference, flags.labels, outputs.Form(run.num_classes, dtype))
     made = chain.of_outputs(flags.infer_result_dir, flags.labels, flags.engine)
     images = chain.images_of(bins.values())
     reference = None
     if flags.reference:
         reference = chain.of_reference(flags.reference, made, images, flags.infer_result_dir[0])
+    dtype = flags.outputs_dtype and np.dtype(flags.outputs_dtype)
+    given_form = outputs.Form(run.num_classes, dtype)
+    form = outputs.read_form(summaries, flags.reference, flags.labels, given_form)
     predictions, num_classes = predict(bins, results, form)
     run = dataclasses.replace(run, num_classes=num_classes, engine_id=made.engine_id)
     accuracy = score(predictions)
@@ -99,7 +100,12 @@ def evaluate(flags: argparse.Namespace) -> None:
             "accuracy",
             {flags.predictions.suffix: files.digest(flags.predictions)} if flags.predictions else {},
             made_from={**made.ids, "reference": reference.id} if reference else made.ids,
-            flags={"margin_points": flags.margin_points, "num_classes": num_classes, "images": images},
+            flags={
+                "margin_points": flags.margin_points,
+                "num_classes": num_classes,
+                "dtype": flags.outputs_dtype,
+                "images": images,
+            },
             code=code_digest("evaluate"),
             versions=provenance.versions(["numpy"]),
         )

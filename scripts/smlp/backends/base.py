@@ -161,8 +161,8 @@ CUDA = DeviceKind("cuda", resource="gpu", visible="CUDA_VISIBLE_DEVICES")
 class Option:
     """One option of compiling: `--option name=value`, and the setting backends.<backend>.<name> or options of a target.
 
-    kind: text, integer, boolean, file (whose content the engine depends on) or folder. precisions: those that it is
-    for, () for all. setting: False for an option that the sweep itself gives.
+    kind: text, integer, boolean, file (whose content the engine depends on), folder, or program (whose place makes no
+    other engine). precisions: those that it is for, () for all. setting: False for one that the sweep itself gives.
     """
 
     name: str
@@ -291,6 +291,11 @@ class Backend:
         """Where it runs unless told otherwise."""
         kind = self.devices[0]
         return kind.name if kind is CPU else f"{kind.name}:0"
+
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        """Distributions whose versions decide what it compiles to."""
+        return self.packages if self.compile_packages is None else self.compile_packages
 
     @property
     def tells_state(self) -> bool:

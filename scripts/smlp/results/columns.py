@@ -206,6 +206,7 @@ THROUGHPUT = (
         term="throughput way",
         after="variant",
     ),
+    Column("batch_checked", "boolean"),
     Column("requests", "Int64", "requests", "requests"),
     Column("streams", "Int64", "streams", "streams"),
     DEVICE,

@@ -137,6 +137,10 @@ class Sweep:
         """What everything about a model is made from: its checkpoint, or the ONNX file that replaces the export."""
         return f"results/retrieve/{model}/" + ("checkpoint.pth" if self._has_checkpoint(model) else "model.onnx")
 
+    def start_sidecar(self, model: str) -> str:
+        """The sidecar of what everything about a model is made from."""
+        return _sidecar(self.start(model))
+
     def export_flags(self, model: str, opset: str) -> list[str]:
         """All flags of the export but where to write. opset: "", or "_opset<version>"."""
         entry = self._models[model]
@@ -170,15 +174,19 @@ class Sweep:
         """The file that an engine is compiled from."""
         return self.onnx_file(cell) if _compiles_from(cell) == "onnx" else self.start(cell.model)
 
-    def source_sidecar(self, cell: Cell) -> list[str]:
-        """What compile.py reads beside an ONNX file. It is made with it, and its times do not matter."""
-        return [self.onnx_file(cell).replace(".onnx", ".json")] if _compiles_from(cell) == "onnx" else []
+    def source_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that an engine is compiled from."""
+        return _sidecar(self.source(cell))
 
     def calibration(self, cell: Cell) -> list[str]:
         """The calibration bins of an engine, none if its precision needs none."""
         if cell.precision not in backends.load(cell.backend).calibrated:
             return []
         return [f"results/preprocess/{self.dataset}/{self.transform(cell.model)}/calibration"]
+
+    def calibration_sidecar(self, cell: Cell) -> list[str]:
+        """The sidecar of an engine's calibration bins."""
+        return [f"{folder}.json" for folder in self.calibration(cell)]
 
     def options(self, cell: Cell) -> dict[str, str]:
         """Every option of compiling an engine: what the target says, what the settings say, what the sweep gives."""
@@ -253,6 +261,10 @@ class Sweep:
     def bins(self, model: str, shard: int | str) -> str:
         """The folder of one shard's bins, preprocessed for the model's transform."""
         return self._shard(self.transform(model), shard)
+
+    def bins_sidecar(self, model: str, shard: int | str) -> str:
+        """The sidecar of one shard's bins."""
+        return f"{self.bins(model, shard)}.json"
 
     def all_bins(self, model: str) -> list[str]:
         """The folders of all shards' bins."""
