@@ -234,7 +234,7 @@ class _Package(Engine):
                     f"and not {_differing(value, self._facts[key])}; compile it again here"
                 )
         _precision.use_full_fp32(self._threads)
-        self.settings = _precision.stated()
+        self.settings = {**_precision.stated(), **({"gpu": here["gpu"]} if "gpu" in here else {})}
         shape = tuple(json.loads(_metadata(self._path)["smlp_input_shape"]))
         with _named_failures(self._path, shape[0]), torch.inference_mode():
             self._model = _load(self._path, self._device)

@@ -220,6 +220,7 @@ class _ByTrtexec(Engine):
         self._command = run_command(
             self._tool, known_flags(_call([self._tool, "--help"], self._path)), self._path, self.device
         )
+        self.settings = {"gpu": self._facts["gpu"]}  # each run checks that it is this one
         shape = tuple(self._facts["input_shape"])
         self.inputs = [TensorInfo(INPUT, np.dtype(np.float32), shape)]
         self.outputs = [TensorInfo(OUTPUT, np.dtype(np.float32), (shape[0], self._facts.get("num_classes")))]
@@ -295,6 +296,7 @@ class _ByPackage(Engine):
                 f"{self._path}: was built for {self._facts['gpu']}, this is {torch.cuda.get_device_name(device)}; "
                 "compile the engine again here"
             )
+        self.settings = {"gpu": self._facts["gpu"]}
         torch.cuda.set_device(device)
         runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = runtime.deserialize_cuda_engine(self._path.read_bytes())

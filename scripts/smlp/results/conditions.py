@@ -65,6 +65,8 @@ def _aspects(record: Record) -> Aspects:
         f"threads of {backend}": processors.get("used"),
         **(stated.get("memory") or {}),
     }
+    if gpu := (stated.get("settings") or {}).get("gpu"):
+        found["GPU"] = gpu
     for package, version in (stated.get("versions") or {}).items():
         if version:
             found[f"{package} of {backend}" if package in _OF_ONE_BACKEND else package] = version

@@ -94,6 +94,15 @@ def test_an_interpreter_that_sets_a_variable_at_each_start_is_named():
     assert done.stderr.splitlines()[1].startswith("error: OMP_PLACES: set anew whenever ")
 
 
+def test_share_passes_on_what_the_command_asks_for(command, tmp_path):
+    words = ["python", "-c", "import os; print(os.environ.get('OMP_NUM_THREADS'))", "--env", "OMP_NUM_THREADS=5"]
+    done = command(
+        *("share", "--output", tmp_path / "x", "--", sys.executable, *words[1:]),
+        env={**os.environ, "OMP_NUM_THREADS": "3", "SMLP_STORE": ""},
+    )
+    assert (done.returncode, done.stdout) == (0, "5\n")
+
+
 def test_tests_and_benches_that_call_a_command_are_not_started_anew(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with pytest.raises(SystemExit) as ended:

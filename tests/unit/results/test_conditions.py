@@ -147,6 +147,16 @@ def test_versions_count_of_packages_that_both_rows_list(tmp_path):
     assert len(found) == 1
 
 
+def test_two_kinds_of_gpu_are_two_conditions(tmp_path):
+    contents = [
+        measured("pytorch", 1, 1.0),
+        measured("aotinductor", 1, 9.0, other("settings", gpu="A100")),
+        measured("aotinductor", 8, 9.0, other("settings", gpu="A100")),
+        measured("tensorrt", 1, 9.0, other("settings", gpu="T4")),
+    ]
+    assert marks(tmp_path, contents) == {("tensorrt", 1): "GPU T4, not A100"}
+
+
 def test_rows_that_state_nothing_are_comparable_only_with_each_other(tmp_path):
     known = [measured("pytorch", 1, 10.0), measured("pytorch", 8, 20.0)]
     silent = [measured("openvino", batch, 30.0, None) for batch in (1, 8)]
