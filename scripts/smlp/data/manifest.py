@@ -93,13 +93,13 @@ def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int
     found = None
     for folder in shard_folders:
         found = read_sidecar(folder).get("classes")
-        if None not in (found, num_classes) and found != num_classes:
+        if isinstance(found, int) and num_classes not in (None, found):
             raise UserError(
                 f"{sidecar_path(folder)}: the data set has {found} class folders, but {whose} gives {num_classes} "
                 f"classes, so that labels mean other classes; take a data set with the model's {num_classes} classes, "
                 "or a flat one whose val_label.txt numbers them as the model does"
             )
-    return found
+    return found if isinstance(found, int) else None
 
 
 def _open(path: str | os.PathLike) -> TextIO:
