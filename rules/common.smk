@@ -3,9 +3,9 @@
 import re
 
 from scripts.smlp import backends
-from scripts.smlp.core import cli
+from scripts.smlp.core import cli, host
 from scripts.smlp.core.provenance import versions
-from scripts.smlp.workflow import outside, plan
+from scripts.smlp.workflow import jobs, outside, plan
 from scripts.smlp.workflow.plan import Cell
 from scripts.smlp.workflow.why import code_digest
 
@@ -15,7 +15,9 @@ contents = outside.Contents(sweep, config)
 
 # All that this run was given: a job that asks for them runs alone. A run that only submits jobs has no cores of its
 # own; the job that runs on the node counts them, and the profile asks for the node.
-ALL_CORES = workflow.resource_settings.cores or 1
+ALL_CORES = jobs.usable_cores(workflow)
+# The host of a sweep that runs here: what was measured on another one is measured again.
+HOST = host.facts() if workflow.resource_settings.cores and workflow.is_main_process else {}
 if workflow.resource_settings.cores:  # on this host no more jobs at once than it has devices
     for resource in hosts.resources:
         workflow.global_resources.setdefault(resource, hosts.limit(resource))

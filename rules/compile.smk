@@ -1,6 +1,7 @@
 """Compile: one engine per target and batch size.
 
-Needs: results/export/{model}/{graph}.onnx, or results/retrieve/{model}/checkpoint.pth; calibration bins for int8.
+Needs: results/export/{model}/{graph}.onnx, or results/retrieve/{model}/checkpoint.pth; calibration bins for int8; their
+sidecars.
 Makes: results/compile/{model}/{backend}/{precision}/bs{batch}.<suffix> and its sidecar bs{batch}.json; of a variant
 below {precision}/{variant}/. If there can be no engine (too large for the memory, refused by its compiler), the
 sidecar says why, and so do the tables.
@@ -11,8 +12,9 @@ rule compile_engine:
     """Compile for a backend; each of those below adds its files and what its compiler takes of the host."""
     input:
         source=of_cell(sweep.source),
-        sidecar=ancient(of_cell(sweep.source_sidecar)),
+        sidecar=of_cell(sweep.source_sidecar),
         calibration=of_cell(sweep.calibration),
+        calibration_sidecar=of_cell(sweep.calibration_sidecar),
         options=ancient(of_cell(sweep.option_files)),
     output:
         engine="results/compile/{model}/{backend}/{precision}{variant}/bs{batch}",
@@ -49,7 +51,6 @@ rule compile_engine:
         " --key {params.code}"
         " --key {params.tools:q}"
         " --output {output.engine:q}"
-        " --output {output.sidecar:q}"
         " --"
         " {params.python} scripts/compile.py"
         " --backend {wildcards.backend}"

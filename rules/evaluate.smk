@@ -1,6 +1,7 @@
 """Evaluate: outputs to top-1 and top-5, each engine against the reference.
 
-Needs: the result folders of every shard, and the shards' manifests.
+Needs: the result folders of every shard and their summaries, the shards' manifests, and the sidecars of all that both
+come from.
 Makes: results/evaluate/{model}/reference/{dataset}.json and .csv (its prediction for every image),
 results/evaluate/{model}/{backend}/{precision}/{dataset}/bs{batch}.json; of a variant below {precision}/{variant}/.
 """
@@ -11,7 +12,9 @@ rule evaluate_reference:
     input:
         results=of_reference(sweep.own_outputs),
         imported=ancient(of_reference(sweep.imported)),
+        summaries=of_reference(sweep.own_summaries),
         bins=of_model(sweep.all_bins),
+        made_from=of_reference(sweep.chain),
     output:
         figures="results/evaluate/{model}/reference/{dataset}.json",
         predictions="results/evaluate/{model}/reference/{dataset}.csv",
@@ -26,6 +29,7 @@ rule evaluate_reference:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
+        engine=of_reference(sweep.engine_flags),
         imported=of_reference(contents.imported),
         code=code_digest("evaluate"),
     message:
@@ -35,6 +39,8 @@ rule evaluate_reference:
         " --infer_result_dir {input.results:q} {input.imported:q}"
         " --labels {input.bins:q}"
         " --model_label {wildcards.model:q}"
+        " {params.engine:q}"
+        " --made_from {input.made_from:q}"
         " --json {output.figures:q}"
         " --predictions {output.predictions:q}"
         " > {log:q} 2>&1"
@@ -45,8 +51,11 @@ rule evaluate_engine:
     input:
         results=of_cell(sweep.own_outputs),
         imported=ancient(of_cell(sweep.imported)),
+        summaries=of_cell(sweep.own_summaries),
         bins=of_model(sweep.all_bins),
+        made_from=of_cell(sweep.chain),
         reference="results/evaluate/{model}/reference/{dataset}.csv",
+        reference_figures="results/evaluate/{model}/reference/{dataset}.json",
     output:
         "results/evaluate/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}.json",
     log:
@@ -62,6 +71,7 @@ rule evaluate_engine:
     params:
         margin_points=config["accuracy"]["margin_points"],
         about=of_cell(sweep.about),
+        engine=of_cell(sweep.engine_flags),
         imported=of_cell(contents.imported),
         code=code_digest("evaluate"),
     message:
@@ -72,6 +82,8 @@ rule evaluate_engine:
         " --labels {input.bins:q}"
         " --model_label {wildcards.model:q}"
         " {params.about:q}"
+        " {params.engine:q}"
+        " --made_from {input.made_from:q}"
         " --reference {input.reference:q}"
         " --margin_points {params.margin_points}"
         " --json {output:q}"

@@ -9,7 +9,8 @@ than export.opset_version {graph}_opset17.onnx; of either {graph}…_uint8.onnx 
 rule export_onnx:
     """Export a checkpoint to ONNX and prove it; a ready-made ONNX file gets the same checks."""
     input:
-        of_model(sweep.start),
+        source=of_model(sweep.start),
+        sidecar=of_model(sweep.start_sidecar),
     output:
         onnx="results/export/{model}/{graph}{opset}.onnx",
         sidecar="results/export/{model}/{graph}{opset}.json",
@@ -27,7 +28,7 @@ rule export_onnx:
         flags=lambda wildcards: sweep.export_flags(wildcards.model, wildcards.opset),
         transform=of_model(contents.model_transform),
         code=code_digest("export"),
-        tools=versions(["torch", "timm", "onnx", "onnxruntime"]),
+        tools=versions(["torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy"]),
     message:
         "{wildcards.model}: export the {wildcards.graph} graph to ONNX and prove it"
     shell:
@@ -35,7 +36,6 @@ rule export_onnx:
         " --key {params.code}"
         " --key {params.tools:q}"
         " --output {output.onnx:q}"
-        " --output {output.sidecar:q}"
         " --"
         " python scripts/export.py"
         " {params.flags:q}"
@@ -47,7 +47,8 @@ rule export_onnx:
 rule export_uint8:
     """Put the normalisation into an ONNX file, so that its engines take the bytes of images."""
     input:
-        "results/export/{model}/{graph}{opset}.onnx",
+        source="results/export/{model}/{graph}{opset}.onnx",
+        sidecar="results/export/{model}/{graph}{opset}.json",
     output:
         onnx="results/export/{model}/{graph}{opset}_uint8.onnx",
         sidecar="results/export/{model}/{graph}{opset}_uint8.json",
@@ -66,13 +67,13 @@ rule export_uint8:
         transform_source=of_model(contents.model_transform),
         tolerance=config["export"]["tolerance"],
         code=code_digest("normalise"),
-        tools=versions(["timm", "onnx", "onnxruntime"]),
+        tools=versions(["timm", "onnx", "onnxruntime", "numpy"]),
     message:
         "{wildcards.model}: put the normalisation into {wildcards.graph}{wildcards.opset}.onnx"
     shell:
         "python scripts/normalise.py"
         " --model_name {params.transform:q}"
-        " --source_onnx_path {input:q}"
+        " --source_onnx_path {input.source:q}"
         " --tolerance {params.tolerance}"
         " --onnx_path {output.onnx:q}"
         " > {log:q} 2>&1"

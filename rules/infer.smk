@@ -1,6 +1,6 @@
 """Infer: the accuracy pass, one shard of bins through one engine.
 
-Needs: an engine (or the checkpoint, for the reference) and a folder of bins.
+Needs: an engine (or the checkpoint, for the reference), a folder of bins, and the sidecars of both.
 Makes: results/infer/{model}/{backend}/{precision}/{dataset}/bs{batch}/shard-{shard}/ and shard-{shard}_summary.json;
 of a variant below {precision}/{variant}/.
 """
@@ -11,7 +11,9 @@ rule infer_shard:
     input:
         engine=of_cell(sweep.engine),
         companions=of_cell(sweep.companions),
+        sidecar=of_cell(sweep.engine_sidecar),
         bins=lambda wildcards: sweep.bins(wildcards.model, wildcards.shard),
+        bins_sidecar=lambda wildcards: sweep.bins_sidecar(wildcards.model, wildcards.shard),
     output:
         folder=directory("results/infer/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}/shard-{shard}"),
         summary="results/infer/{model}/{backend}/{precision}{variant}/{dataset}/bs{batch}/shard-{shard}_summary.json",

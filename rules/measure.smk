@@ -1,6 +1,6 @@
 """Measure: the performance pass, with the machine to itself.
 
-Needs: an engine (or the checkpoint, for the reference) and the first shard's bins.
+Needs: an engine (or the checkpoint, for the reference), the first shard's bins, and the sidecars of both.
 Makes: results/measure/{model}/{backend}/{precision}/bs{batch}.json and every latency in bs{batch}.npy,
 results/measure/{model}/{backend}/{precision}/imported/bs{batch}.json of imported results; of a variant below
 {precision}/{variant}/.
@@ -12,7 +12,9 @@ rule measure_engine:
     input:
         engine=of_cell(sweep.engine),
         companions=of_cell(sweep.companions),
+        sidecar=of_cell(sweep.engine_sidecar),
         bins=of_model(sweep.bins, 0),
+        bins_sidecar=of_model(sweep.bins_sidecar, 0),
     output:
         summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.json",
         latencies="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.npy",
@@ -31,6 +33,7 @@ rule measure_engine:
         python=of_backend(hosts.interpreter),
         environment=of_backend(hosts.environment),
         flags=of_cell(sweep.measure_flags),
+        host=HOST,
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
     message:

@@ -28,6 +28,7 @@ rule preprocess_shard:
         shards=len(sweep.shards),
         shard_of=lambda wildcards: sweep.shard_of(wildcards.shard),
         images=lambda wildcards: cli.or_fail(contents.shard, wildcards.shard),
+        classes=lambda wildcards: cli.or_fail(contents.classes),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
@@ -37,9 +38,9 @@ rule preprocess_shard:
         "python scripts/share.py"
         " --key {params.code}"
         " --key {params.tools:q}"
+        " --key classes={params.classes:q}"
         " --shard_of {params.shard_of:q}"
         " --output {output.folder:q}"
-        " --output {output.sidecar:q}"
         " --"
         " python scripts/preprocess.py"
         " {params.flags:q}"
@@ -55,6 +56,7 @@ rule preprocess_calibration:
     input:
         sweep.demo_images,
         scored=lambda wildcards: sweep.scored(wildcards.transform),
+        sidecars=lambda wildcards: sweep.scored_sidecars(wildcards.transform),
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/calibration"),
         sidecar="results/preprocess/{dataset}/{transform}/calibration.json",

@@ -39,7 +39,8 @@ rule retrieve_onnx:
     input:
         ancient(of_model(sweep.source_file, "onnx")),
     output:
-        "results/retrieve/{model}/model.onnx",
+        onnx="results/retrieve/{model}/model.onnx",
+        sidecar="results/retrieve/{model}/model.json",
     log:
         "results/logs/retrieve/{model}/onnx.log",
     benchmark:
@@ -57,7 +58,7 @@ rule retrieve_onnx:
     message:
         "{wildcards.model}: retrieve the ONNX file"
     shell:
-        "python scripts/retrieve.py onnx" " {params.flags:q}" " --output {output:q}" " > {log:q} 2>&1"
+        "python scripts/retrieve.py onnx" " {params.flags:q}" " --output {output.onnx:q}" " > {log:q} 2>&1"
 
 
 rule retrieve_om:

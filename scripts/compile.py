@@ -18,9 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from smlp import backends
-from smlp.backends.base import CUDA, Backend, EngineFailure, Options, memory_named
-from smlp.core import cli, files, lock, provenance
+from smlp.backends.base import CALIBRATION, CUDA, Backend, EngineFailure, Options, memory_named
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
+from smlp.core.provenance import Facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.record_failure:
             raise
         cli.say(f"no engine: {failure}")
+        backend, made_from = backends.load(flags.backend), _made_from(source, options)
         with files.whole_file(flags.output) as partial:
-            for suffix in (flags.output.suffix, *backends.load(flags.backend).companions):
+            for suffix in (flags.output.suffix, *backend.companions):
                 partial.with_suffix(suffix).touch()
+            about = {"backend": flags.backend, "precision": flags.precision, "batch_size": flags.batch_size}
+            state = _state(partial, backend, {**about, "variant": flags.variant}, made_from, options, asked)
             about = {"backend": flags.backend, "precision": flags.precision, **_named(flags.variant)}
             about |= {"environment": asked, "batch": flags.batch_size}
-            record = provenance.describe({"source": source}, failed=str(failure), **about)
+            start = made_from["source"].start
+            record = provenance.describe({"source": source}, state=state, failed=str(failure), **about, start=start)
             files.write_json(files.sidecar_path(partial), record)
     return 0
 
@@ -61,8 +67,8 @@ def compile_engine(
     variant: name of the target, "" for a plain one; the sidecar records it, and the variables that were asked for.
 
     Raises UserError for an unknown backend, a precision or option that it does not have, a suffix that its runtime
-    would not take, a source of the other kind, and an engine whose own batch size is not the one asked for;
-    EngineFailure if the settings are right and there can be no engine all the same.
+    would not take, a source of the other kind, or that is not as its sidecar says, and an engine whose own batch size
+    is not the one asked for; EngineFailure if the settings are right and there can be no engine all the same.
     """
     backend = backends.load(backend_name)
     if precision not in backend.precisions:
@@ -79,6 +85,7 @@ def compile_engine(
     backend.check_options(options)
     if not source.exists():
         raise UserError(f"{source}: no such file to compile; make it with scripts/export.py or scripts/retrieve.py")
+    made_from = _made_from(source, options)
     with files.whole_file(output) as partial:
         with _device(backend, options), memory_named(f"{output}: batch {batch_size}"):
             facts = backend.compile(source, partial, precision=precision, batch_size=batch_size, options=options)
@@ -86,18 +93,60 @@ def compile_engine(
             raise UserError(
                 f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
             )
+        about = {"backend": backend_name, "precision": precision, "batch_size": batch_size, "variant": variant}
         sidecar = provenance.describe(
             {"source": source},
             backend.packages,
+            state=_state(partial, backend, about, made_from, options, environment),
             backend=backend_name,
             precision=precision,
             **_named(variant),
             options=options,
             environment=dict(environment),
             **facts,
-            sha256=files.digest(partial),
+            start=made_from["source"].start,
         )
         files.write_json(files.sidecar_path(partial), sidecar)
+
+
+def _made_from(source: Path, options: Options) -> dict[str, identity.Known]:
+    """What an engine is made from, checked: the source, and the bins that it is calibrated with."""
+    made_from = {"source": identity.known(source)}
+    folder = options.get(CALIBRATION.name)
+    if folder and Path(folder).is_dir():  # the backend says what it misses
+        made_from["calibration"] = identity.known(folder)
+    return made_from
+
+
+def _state(
+    partial: Path,
+    backend: Backend,
+    about: Facts,
+    made_from: Mapping[str, identity.Known],
+    options: Options,
+    environment: Mapping[str, str],
+) -> Facts:
+    """Which engine it is whose files are `partial` and its companions. about: its target and batch size."""
+    return identity.state(
+        "engine",
+        identity.contents(partial, backend.companions),
+        made_from={role: artefact.id for role, artefact in made_from.items()},
+        flags={**about, "options": _without_paths(backend, options)},
+        code=code_digest("compile", backend.name),
+        versions=provenance.versions(backend.made_by),
+        host=backend.made_for(options) if backend.made_for else None,
+        environment=environment,
+    )
+
+
+def _without_paths(backend: Backend, options: Options) -> dict[str, str]:
+    """The options that decide what is made. A file counts by its content, and so does one that is passed on."""
+    kinds = {option.name: option.kind for option in backend.options}
+    return {
+        name: files.digest(value) if kinds.get(name, "file") == "file" and Path(value).is_file() else value
+        for name, value in options.items()
+        if kinds.get(name) not in ("folder", "program")
+    }
 
 
 def _device(backend: Backend, options: Options) -> contextlib.AbstractContextManager:

@@ -22,10 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from smlp.core import cli, files, lock, provenance
+import numpy as np
+
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.runs import RunFacts
-from smlp.results import outputs, statistics
+from smlp.results import chain, outputs, statistics
 from smlp.results.comparison import Changes, compare
 from smlp.results.predictions import Prediction, predict, write_predictions
 
@@ -57,20 +60,30 @@ def evaluate(flags: argparse.Namespace) -> None:
         device=flags.device,
         num_classes=flags.num_classes,
     )
+    chain.check_chain(flags.made_from)
     failure = outputs.find_failure(flags.infer_result_dir)
     if failure and not (flags.json and flags.reference):
         raise UserError(f"there are no results to score: {failure['failed']}")
     if failure:
         cli.say(f"no results to score: {failure['failed']}")
         run = RunFacts.read(failure["smlp"])
+        chain.check_engine(run.engine_id, outputs.summary_of(flags.infer_result_dir[0]), flags.engine)
         run = dataclasses.replace(run, model=given.model or run.model, variant=run.variant or given.variant)
-        files.write_json(flags.json, {"failed": failure["failed"], "smlp": run.identity()})
+        files.write_json(flags.json, run.failure(failure["failed"]))
         return
     bins = outputs.read_bins(flags.labels)
     results = outputs.find_results(flags.infer_result_dir, bins)
     run, summaries = outputs.run_facts(flags.infer_result_dir, given)
-    predictions, num_classes = predict(bins, results, run.num_classes)
-    run = dataclasses.replace(run, num_classes=num_classes)
+    made = chain.of_outputs(flags.infer_result_dir, flags.labels, flags.engine)
+    images = chain.images_of(bins.values())
+    reference = None
+    if flags.reference:
+        reference = chain.of_reference(flags.reference, made, images, flags.infer_result_dir[0])
+    dtype = flags.outputs_dtype and np.dtype(flags.outputs_dtype)
+    given_form = outputs.Form(run.num_classes, dtype)
+    form = outputs.read_form(summaries, flags.reference, flags.labels, given_form)
+    predictions, num_classes = predict(bins, results, form)
+    run = dataclasses.replace(run, num_classes=num_classes, engine_id=made.engine_id)
     accuracy = score(predictions)
     changes = compare(predictions, num_classes, flags.reference, flags.margin_points) if flags.reference else Changes()
     if flags.predictions:
@@ -80,9 +93,25 @@ def evaluate(flags: argparse.Namespace) -> None:
         inputs.update({f"summary_{number}": path for number, path in enumerate(summaries)})
         if flags.reference:
             inputs["reference"] = flags.reference
+            figures = flags.reference.with_suffix(".json")
+            inputs |= {"reference_figures": figures} if figures.exists() else {}
         skipped = outputs.count_skipped(flags.labels)
-        own = {**run.of_scores(), "skipped": skipped, **accuracy._asdict(), **changes.facts()}
-        files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), **own))
+        state = identity.state(
+            "accuracy",
+            {flags.predictions.suffix: files.digest(flags.predictions)} if flags.predictions else {},
+            made_from={**made.ids, "reference": reference.id} if reference else made.ids,
+            flags={
+                "margin_points": flags.margin_points,
+                "num_classes": num_classes,
+                "dtype": flags.outputs_dtype,
+                "images": images,
+            },
+            code=code_digest("evaluate"),
+            versions=provenance.versions(["numpy"]),
+        )
+        own = {**run.of_scores(), "reference_id": reference and reference.id, "skipped": skipped}
+        own.update(**accuracy._asdict(), **changes.facts())
+        files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), state=state, **own))
     print(f"acc1:{accuracy.top1 / 100:.4f}, acc5:{accuracy.top5 / 100:.4f}")
     if flags.reference:
         cli.say(
@@ -127,8 +156,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--predictions", type=Path, help="file for the prediction of every image")
     parser.add_argument("--reference", type=Path, help="the --predictions of the reference, to compare with")
+    parser.add_argument(
+        "--made_from",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="SIDECAR",
+        help="sidecars of all that engine and bins come from, which must have been made from one another",
+    )
+    parser.add_argument(
+        "--engine", type=Path, help="engine that must have made the results, or its sidecar; any unless given"
+    )
     parser.add_argument("--margin_points", type=_points, default=1.0, help="top-1 drop that is still accepted")
-    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model; needed for .bin results")
+    parser.add_argument("--num_classes", type=cli.positive_int, help="classes of the model, if nothing else says it")
+    parser.add_argument(
+        "--outputs_dtype", choices=("float32", "float16"), help="type of .bin results, if nothing says how many classes"
+    )
     parser.add_argument("--model_label", help="the model's name in tables; the summary's unless given")
     parser.add_argument("--backend", help="runtime, if no summary says it")
     parser.add_argument("--precision", help="precision, if no summary says it")

@@ -25,8 +25,9 @@ from typing import Callable
 
 import numpy as np
 
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
@@ -39,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
         )
+    source = flags.source_onnx_path or flags.pth_path
+    made_from = identity.known(source)
     images = photographs(flags.model_name)
     with files.whole_file(flags.onnx_path) as partial:
         if flags.source_onnx_path:
             facts = adopt(flags.source_onnx_path, partial, images, flags.tolerance)
-            source = {"onnx": flags.source_onnx_path}
         else:
             facts = export(
                 flags.model_name,
@@ -55,14 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags.tolerance,
                 fused=flags.graph == "fused",
             )
-            source = {"checkpoint": flags.pth_path}
+        about = ("model_name", "num_classes", "graph", "opset_version", "tolerance")
         sidecar = provenance.describe(
-            source,
+            {"onnx" if flags.source_onnx_path else "checkpoint": source},
             PACKAGES,
+            state=identity.state(
+                "onnx",
+                identity.contents(partial),
+                made_from={"source": made_from.id},
+                flags={name: getattr(flags, name) for name in about},
+                code=code_digest("export"),
+                versions=provenance.versions(PACKAGES),
+            ),
             model_name=flags.model_name,
             graph=flags.graph,
             **facts,
-            sha256=files.digest(partial),
+            start=made_from.start,
         )
         files.write_json(files.sidecar_path(partial), sidecar)
     cli.say(

@@ -21,12 +21,12 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
 from smlp.core.tensor import TensorInfo
-from smlp.data import arrays, bins
+from smlp.data import arrays, bins, manifest
 from smlp.results import aisbench
 
 # the files of a result folder; one with anything else in it is not ours to replace
@@ -35,12 +35,18 @@ OWN_FILES = r".+_\d+\.(npy|bin|txt)"
 _MADE_UP = Path("pure_infer_data")
 
 
+# Significant digits from which a reader gets back the same float, by its bytes (IEEE 754-2019, 5.12.2).
+_DIGITS = {2: 5, 4: 9, 8: 17}
+
+
 class Done(NamedTuple):
-    """What a run leaves. made: one entry per input file, its outfiles by their names alone; images: without padding."""
+    """What a run leaves. made: one entry per input file, its outfiles by their names alone; images: without padding;
+    outputs: name, dtype and shape of what a batch gave."""
 
     timings: Timings
     made: list[aisbench.Entry]
     images: int
+    outputs: list[Facts]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,12 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"no results: {failure}")
         report = failure_record(failure, flags)
         with files.whole_folder(folder, OWN_FILES):
-            pass
+            summary_of(folder).unlink(missing_ok=True)
     else:
         aisbench.print_summary(report, report["smlp"]["batch"], flags.display_all_summary)
     if folder:
-        files.write_json(folder.with_name(folder.name + "_summary.json"), report)
+        files.write_json(summary_of(folder), report)
     return 0
+
+
+def summary_of(folder: Path) -> Path:
+    """The summary of a result folder. An old one goes before the folder gets its name: it is not of these outputs."""
+    return folder.with_name(folder.name + "_summary.json")
 
 
 def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
@@ -80,19 +91,32 @@ def infer(flags: argparse.Namespace, folder: Path | None) -> Facts:
         taken_at = provenance.now()
         batch_size = batch_size_of(engine, flags.batchsize)
         inputs = None if flags.input is None else bins.find(flags.input)
+        made_from = bins.made_from(inputs or [])
+        _, *classes = engine.outputs[0].shape
+        if inputs and len(classes) == 1:
+            manifest.require_classes({path.parent for path in inputs}, classes[0], f"the engine {flags.model}")
         if folder is None:
-            done = _run(engine, batch_size, inputs, None, flags)
+            done, content = _run(engine, batch_size, inputs, None, flags), {}
         else:
             with files.whole_folder(folder, OWN_FILES) as partial:
                 done = _run(engine, batch_size, inputs, partial, flags)
+                content = identity.contents(partial)
+                summary_of(folder).unlink(missing_ok=True)
+        run = aisbench.facts_of_run(asked, backend, engine, batch_size)
+        deciding = {"outfmt": flags.outfmt, "made_up": None if inputs else flags.pure_data_type}
+        state = aisbench.state_of_run(
+            "infer", "outputs", content, run, backend, engine, made_from, deciding, dict(flags.env)
+        )
         made = [entry._replace(outfiles=[str(folder / name) for name in entry.outfiles]) for entry in done.made]
         report = aisbench.summary(done.timings, batch_size, made)
         report["smlp"] = provenance.describe(
             packages=backend.packages,
-            **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+            state=state,
+            **run.of_engine(),
             settings=engine.settings,
             environment=dict(flags.env),
             images=done.images,
+            outputs=done.outputs,
             device_taken_at=taken_at,
             device_released_at=provenance.now(),
         )
@@ -112,7 +136,7 @@ def _run(
         batches = bins.batches(inputs, info, batch_size)
         counts = {path: bins.count(path, info) for path in inputs}
     total_images = sum(counts.values())
-    timings, made, images = Timings([], [], []), [], 0
+    timings, made, images, stated = Timings([], [], []), [], 0, []
     started = said = time.monotonic()
     current = None
     for index, batch in enumerate(batches):
@@ -122,6 +146,10 @@ def _run(
             outputs, new_timings = engine.run(batch.images)
             for have, new in zip(timings, new_timings):
                 have.extend(new)
+        stated = stated or [
+            {"name": output_info.name, "dtype": str(output.dtype), "shape": list(output.shape)}
+            for output_info, output in zip(engine.outputs, outputs)
+        ]
         first = 0
         for path, size in batch.parts:
             if path != current:
@@ -139,7 +167,7 @@ def _run(
             cli.say(
                 f"{images} of {total_images} images, {rate:.1f} images/s, {(total_images - images) / rate:.0f} s left"
             )
-    return Done(timings, made, images)
+    return Done(timings, made, images, stated)
 
 
 def _refuse_collisions(inputs: Sequence[Path]) -> None:
@@ -168,7 +196,8 @@ def _append(path: Path, rows: np.ndarray, of: int) -> None:
     """Write the next outputs into a file that is to hold those of `of` images."""
     with open(path, "ab") as stream:
         if path.suffix == ".txt":
-            form = "%f " if rows.dtype.kind == "f" else "%d "
+            # ais_bench writes %f, which makes small scores of a softmax equal
+            form = f"%.{_DIGITS[rows.dtype.itemsize]}g " if rows.dtype.kind == "f" else "%d "
             lines = rows.reshape(-1, rows.shape[-1])
             stream.write("".join("".join(form % value for value in line) + "\n" for line in lines).encode("ascii"))
             return

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
+import io
 import itertools
 import os
 import threading
@@ -27,7 +29,7 @@ import numpy as np
 
 from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, host, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
@@ -38,6 +40,7 @@ from smlp.results import aisbench, statistics
 _IMAGE_BYTES = 128 << 20
 _AGREEMENT = 0.05
 _POWER_INTERVAL_S = 1.0
+_DECIDING = ("threads", "min_time_s", "min_runs", "warmup_window_s", "warmup_max_s")
 _STATE = ("temperature_c", "power_w", "aicore_percent")
 
 
@@ -58,22 +61,22 @@ class WarmUp(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     try:
-        report, latencies_ms = run(flags)
+        report, latencies = run(flags)
     except EngineFailure as failure:
         if not flags.record_failure:
             raise
         cli.say(f"nothing to measure: {failure}")
-        report, latencies_ms = failure_record(failure, flags), np.empty((0, 2))
+        report, latencies = failure_record(failure, flags), _npy(np.empty((0, 2)))
     with files.whole_file(flags.output) as partial:
-        np.save(partial.with_suffix(".npy"), latencies_ms)
+        partial.with_suffix(".npy").write_bytes(latencies)
         files.write_json(partial, report)
     if "failed" not in report:
         aisbench.print_summary(report, report["smlp"]["batch"], True)
     return 0
 
 
-def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
-    """Measure the engine: the summary, and every latency, float64 (runs, 2), compute and end-to-end ms."""
+def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
+    """Measure the engine: the summary, and as .npy every latency, float64 (runs, 2), compute and end-to-end ms."""
     backend, sidecar, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
@@ -86,7 +89,8 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
         refuse_unfit(engine.device, before, flags.allow_busy_device)
         with engine:
             batch_size = batch_size_of(engine, flags.batchsize)
-            images = load_images(flags.input, engine, batch_size)
+            images, made_from = load_images(flags.input, engine, batch_size)
+            fingerprint = host.fingerprint(provenance.versions(backend.packages), engine.settings, flags.threads)
             load_before = os.getloadavg()[0]
             warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
@@ -98,13 +102,22 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
     compute_ms = np.asarray(latencies.timings.compute_ms)
     report = aisbench.summary(latencies.timings, batch_size, [])
     end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
+    latencies_npy = _npy(np.column_stack([compute_ms, latencies.end_to_end_ms]))
+    content = {".npy": hashlib.sha256(latencies_npy).hexdigest()}
+    ran = aisbench.facts_of_run(asked, backend, engine, batch_size)
+    asked_for = {name: getattr(flags, name) for name in _DECIDING}
+    state = aisbench.state_of_run(
+        "measure", "measurement", content, ran, backend, engine, made_from, asked_for, dict(flags.env)
+    )
     report["smlp"] = provenance.describe(
         packages=backend.packages,
-        **aisbench.facts_of_run(asked, backend, sidecar, engine, batch_size).of_engine(),
+        state=state,
+        **ran.of_engine(),
         device_taken_at=taken_at,
         device_released_at=released_at,
         settings=engine.settings,
         environment=dict(flags.env),
+        fingerprint=fingerprint,
         **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
         end_to_end_images_per_s=end_to_end_images_per_s,
         throughput_way=throughput_way,
@@ -116,7 +129,13 @@ def run(flags: argparse.Namespace) -> tuple[Facts, np.ndarray]:
         images_per_joule=end_to_end_images_per_s / meter.mean_w if meter.mean_w else None,
         device_state={"before": before, "after": after},
     )
-    return report, np.column_stack([compute_ms, latencies.end_to_end_ms])
+    return report, latencies_npy
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def _figures(
@@ -191,20 +210,24 @@ class PowerMeter:
         return float(np.mean(self._samples)) if self._samples else None
 
 
-def load_images(spec: str, engine: Engine, batch_size: int) -> list[np.ndarray]:
-    """Batches of real images for the engine; images repeat if there are fewer than a batch."""
+def load_images(spec: str, engine: Engine, batch_size: int) -> tuple[list[np.ndarray], dict[str, str]]:
+    """Batches of real images for the engine, and what they were made from: the ids of the bins that are read.
+
+    Images repeat if there are fewer than a batch.
+    """
     info = engine.inputs[0]
     batch_bytes = batch_size * int(np.prod(info.shape[1:])) * info.dtype.itemsize
     wanted = max(1, _IMAGE_BYTES // batch_bytes) * batch_size
     paths = bins.find(spec)
     bins.check_manifest(paths[0], bins.count(paths[0], info))
+    before = itertools.accumulate((bins.count(path, info) for path in paths), initial=0)
+    paths = [path for path, _ in itertools.takewhile(lambda pair: pair[1] < wanted, zip(paths, before))]
+    made_from = bins.made_from(paths)
     contents: Iterator[np.ndarray] = itertools.chain.from_iterable(bins.read(path, info, batch_size) for path in paths)
-    images: list[np.ndarray] = []
-    while len(images) < wanted and (content := next(contents, None)) is not None:
-        images.extend(content)
+    images = list(itertools.islice(itertools.chain.from_iterable(contents), wanted))
     count = max(1, min(wanted, len(images)) // batch_size)
     endless = itertools.cycle(images)
-    return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)]
+    return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)], made_from
 
 
 def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> WarmUp:

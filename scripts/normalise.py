@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.data import pixels
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
@@ -32,19 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
         )
+    made_from = identity.known(flags.source_onnx_path)
     facts = preprocessing.resolve(flags.model_name)
     with files.whole_file(flags.onnx_path) as partial:
         differences = normalise(flags.source_onnx_path, partial, facts, flags.tolerance)
         sidecar = provenance.describe(
             {"onnx": flags.source_onnx_path},
             PACKAGES,
+            state=identity.state(
+                "onnx",
+                identity.contents(partial),
+                made_from={"source": made_from.id},
+                flags={"pixels": "uint8", "transform": facts.to_dict(), "tolerance": flags.tolerance},
+                code=code_digest("normalise"),
+                versions=provenance.versions(PACKAGES),
+            ),
             transform=flags.model_name,
             pixels="uint8",
             mean=facts.mean,
             std=facts.std,
             largest_difference=differences,
             tolerance=flags.tolerance,
-            sha256=files.digest(partial),
+            start=made_from.start,
         )
         files.write_json(files.sidecar_path(partial), sidecar)
     cli.say(f"{flags.onnx_path}: takes bytes, largest difference {max(differences.values()):.2e}")

@@ -35,7 +35,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import features
 
-from smlp.core import cli, files, lock, provenance
+from smlp.core import cli, files, identity, lock, provenance
+from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
 from smlp.data import arrays, dataset, pixels
 from smlp.data.transform import Transform
@@ -44,6 +45,7 @@ from smlp.models import preprocessing
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
 _CHUNK_IMAGES = 16
 LAYOUTS = ("files", "packed")
+PACKAGES = ("numpy", "pillow")
 # Bytes of NumPy's header before the first image of an array file, for any number of images.
 _PACKED_OFFSET = 128
 
@@ -54,6 +56,13 @@ class Outcome(NamedTuple):
     entry: dataset.Entry
     sha256: str
     reason: str | None
+
+
+class Written(NamedTuple):
+    """What became of some images. digests: SHA-256 of each bin that is complete, by its name."""
+
+    outcomes: list[Outcome]
+    digests: dict[str, str]
 
 
 @lock.hold("cpu", exclusive=False)
@@ -71,6 +80,8 @@ def preprocess(
 ) -> provenance.Facts:
     """Write the bins and the manifest of `entries` into the folder `save_dir`; return the facts for its sidecar.
 
+    Among them is `files`: the SHA-256 of each file that was written, by its name.
+
     layout: one of `LAYOUTS`. kind: one of `pixels.KINDS`. Raises UserError, leaving nothing behind, for
     the first image that cannot be used (unless `skip_bad`), for a disk that is too small and for a worker process that
     dies.
@@ -78,6 +89,7 @@ def preprocess(
     image_bytes = _blank(transform, kind).nbytes
     files.require_free_space(save_dir.parent, image_bytes * len(entries), f"preprocessing {len(entries)} images")
     rows: list[dataset.Row] = []
+    digests: dict[str, str] = {}
     skipped: list[Outcome] = []
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
         packed = folder / dataset.packed_name(entries[0].index) if layout == "packed" else None
@@ -92,7 +104,8 @@ def preprocess(
             contextlib.closing(in_order(work, chunks, workers, _quiet_pillow)) as results,
             progress("preprocess", len(entries), "images") as advance,
         ):
-            for outcomes in results:
+            for outcomes, complete in results:
+                digests.update(complete)
                 for entry, sha256, reason in outcomes:
                     if reason is None:
                         name = packed.name if packed else dataset.bin_name(entry.index // batch_size)
@@ -114,6 +127,8 @@ def preprocess(
         if kind == "uint8":
             pixels.write(folder, transform.uint8)
         dataset.write_manifest(folder / dataset.MANIFEST, rows)
+        later = (file.name for file in folder.iterdir() if file.name not in digests)
+        digests.update({name: files.digest(folder / name) for name in later})
         dataset.sidecar_path(save_dir).unlink(missing_ok=True)  # an old one must not describe the new folder
     return {
         "batch_size": batch_size,
@@ -127,6 +142,7 @@ def preprocess(
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
             for entry, sha256, reason in skipped
         ],
+        "files": digests,
     }
 
 
@@ -137,13 +153,13 @@ def write_bins(
     transform: Transform,
     batch_size: int,
     kind: str = "float32",
-) -> list[Outcome]:
+) -> Written:
     """Preprocess consecutive images into whole bins below `folder`.
 
     An image that cannot be used leaves no gap: the next image takes its place, and the bin gets shorter.
     """
     images = np.stack([_blank(transform, kind)] * batch_size)
-    outcomes = []
+    outcomes, digests = [], {}
     for number, batch in itertools.groupby(entries, lambda entry: entry.index // batch_size):
         filled = 0
         for entry in batch:
@@ -155,7 +171,8 @@ def write_bins(
                 path.write_bytes(images[:filled].data)
             except OSError as error:  # write() does not say which file
                 raise OSError(error.errno, error.strerror, str(path)) from None
-    return outcomes
+            digests[path.name] = hashlib.sha256(images[:filled].data).hexdigest()
+    return Written(outcomes, digests)
 
 
 def write_packed(
@@ -165,7 +182,7 @@ def write_packed(
     first_index: int,
     transform: Transform,
     kind: str,
-) -> list[Outcome]:
+) -> Written:
     """Preprocess consecutive images into their places in a shard's array file, which has no header yet.
 
     One write for all of them; an image that cannot be used leaves a gap. Not mapped: mapped pages count as memory.
@@ -180,7 +197,7 @@ def write_packed(
                 left = left[stream.write(left) :]
     except OSError as error:  # write() does not say which file
         raise OSError(error.errno, error.strerror, str(path)) from None
-    return outcomes
+    return Written(outcomes, {})
 
 
 def finish_packed(path: Path, places: Sequence[int], image: np.ndarray) -> None:
@@ -242,6 +259,14 @@ def _require_apart(save_dir: Path, split_folder: Path) -> None:
         )
 
 
+def _id_of_bins(folder: Path) -> str:
+    """The id of bins of which only the manifest is read, and compared with their sidecar."""
+    bins = identity.known(folder, check=False)
+    if "id" in bins.facts:
+        identity.check_files(bins.facts, identity.sidecar_of(folder), folder, only=[dataset.MANIFEST])
+    return bins.id
+
+
 def _shard(text: str) -> tuple[int, int]:
     """Flag type: K/N, part K (from 0) of N."""
     index, slash, count = text.partition("/")
@@ -288,10 +313,13 @@ def main(argv: Iterable[str] | None = None) -> int:
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
     everything = dataset.list_images(args.data_root, args.split)
+    classes = dataset.count_classes(everything)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
+    made_from = {}
     if args.draw:
         scored = dataset.checksums([folder / dataset.MANIFEST for folder in args.not_in])
+        made_from = {f"not_in_{place}": _id_of_bins(folder) for place, folder in enumerate(args.not_in)}
         everything = dataset.draw(everything, args.data_root, args.draw, args.seed, scored)
     entries = dataset.shard(everything, index, count, args.batch_size)
     if not entries:
@@ -309,13 +337,30 @@ def main(argv: Iterable[str] | None = None) -> int:
         layout=args.layout,
         kind=args.pixels,
     )
+    drawn = {"images": args.draw, "seed": args.seed} if args.draw else None
+    state = identity.state(
+        "bins",
+        facts.pop("files"),
+        made_from=made_from,
+        flags={
+            "transform": transform.to_dict(),
+            "split": args.split,
+            "shard": args.shard,
+            "drawn": drawn,
+            **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
+        },
+        code=code_digest("preprocess"),
+        versions={**provenance.versions(PACKAGES), "libjpeg_turbo": features.version("libjpeg_turbo")},
+    )
     sidecar = provenance.describe(
-        packages=("numpy", "pillow"),
+        packages=PACKAGES,
+        state=state,
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
+        classes=classes,
         shard={"index": index, "count": count},
-        drawn={"images": args.draw, "seed": args.seed, "not_in": list(map(str, args.not_in))} if args.draw else None,
+        drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
         **facts,
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )

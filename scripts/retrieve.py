@@ -22,11 +22,13 @@ from typing import Any, Callable
 
 from smlp import backends
 from smlp.backends.base import Backend
-from smlp.core import cli, files, provenance
+from smlp.core import cli, files, identity, provenance
 from smlp.core.cli import UserError
+from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
+DATASET_PACKAGES = ("numpy", "scikit-learn", "pillow")
 DEMO = "demo"
 
 
@@ -58,18 +60,25 @@ def checkpoint(
 
     runs_it = backends.reference("checkpoint")
     facts: Facts = {"model_name": model_name, "backend": runs_it.name, "precision": runs_it.precisions[0]}
+    about: dict[str, Any] = {}
 
     def check(path: Path) -> None:
         try:
             facts.update(load_model(model_name, path, num_classes)[1])
         except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
-        _write_sidecar(path, source, **facts)
+        flags = {name: facts[name] for name in ("model_name", "num_classes")}
+        state = identity.state("checkpoint", identity.contents(path), flags=flags, **about)
+        _write_sidecar(path, source, state, identity.start(state["id"], path), **facts)
 
     if demo_dataset is None:
         download.fetch(source, output, md5, sha256, check)
     else:
         facts["demo"] = {"dataset": str(demo_dataset), "seed": seed}
+        # what decides its weights; those of another processor may differ in bytes, and the content says that
+        about["made_from"] = {"dataset": identity.known(demo_dataset).id}
+        about["code"] = code_digest("retrieve")
+        about["versions"] = provenance.versions(PACKAGES)
         with files.whole_file(output) as partial:
             retrieve_demo.make_checkpoint(model_name, demo_dataset, partial, seed)
             check(partial)
@@ -85,7 +94,11 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     """
     from smlp.core import download
 
-    download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source))
+    def describe(path: Path) -> None:
+        state = identity.state("onnx", identity.contents(path))
+        _write_sidecar(path, source, state, identity.start(state["id"], path))
+
+    download.fetch(source, output, md5, sha256, describe)
     return f"{output.stat().st_size:,} bytes"
 
 
@@ -99,12 +112,21 @@ def engine(
     precision: str,
     variant: str,
 ) -> str:
-    """Fetch a ready-made engine, whose batch size is checked when it is opened."""
+    """Fetch a ready-made engine, whose batch size is checked when it is opened.
+
+    Nobody tells which weights it was compiled from.
+    """
     from smlp.core import download
 
     facts: Facts = {"backend": backend.name, "precision": precision, "batch": batch_size, "batch_checked": False}
     facts.update({"variant": variant} if variant else {})
-    download.fetch(source, output, md5, sha256, lambda path: _write_sidecar(path, source, **facts))
+
+    def describe(path: Path) -> None:
+        about = {"backend": backend.name, "precision": precision, "batch_size": batch_size, "variant": variant}
+        state = identity.state("engine", identity.contents(path, backend.companions), flags=about)
+        _write_sidecar(path, source, state, None, **facts)
+
+    download.fetch(source, output, md5, sha256, describe)
     return f"{output.stat().st_size:,} bytes"
 
 
@@ -117,13 +139,21 @@ def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
 
     retrieve_demo.make_dataset(output, train_images, val_images, seed)
     images = {"train": train_images, "val": val_images}
-    facts = provenance.describe(packages=PACKAGES, images=images, classes=retrieve_demo.CLASSES, seed=seed)
-    files.write_json(output.with_name(output.name + ".json"), facts)
+    state = identity.state(
+        "dataset",
+        identity.contents(output),
+        flags={"images": images, "seed": seed},
+        code=code_digest("retrieve"),
+        versions=provenance.versions(DATASET_PACKAGES),
+    )
+    facts = provenance.describe(packages=PACKAGES, state=state, images=images, classes=retrieve_demo.CLASSES, seed=seed)
+    files.write_json(identity.sidecar_of(output), facts)
     return f"{train_images} training and {val_images} validation images of {len(retrieve_demo.CLASSES)} classes"
 
 
-def _write_sidecar(path: Path, source: str, **facts: Any) -> None:
-    described = provenance.describe(packages=PACKAGES, **facts, source=source, sha256=files.digest(path))
+def _write_sidecar(path: Path, source: str, state: Facts, start: Facts | None, **facts: Any) -> None:
+    """State what was fetched beside it. state, start: the keys of a sidecar, see smlp/core/identity.py."""
+    described = provenance.describe(packages=PACKAGES, state=state, **facts, source=source, start=start)
     files.write_json(files.sidecar_path(path), described)
 
 

@@ -1,11 +1,12 @@
 """Run a command, or take what it would make from a folder that a team shares.
 
-An entry's key is a digest over everything that the result depends on: the command's flags, the content of the files and
-folders that they name, the code, the versions of packages, and what the backend says an engine depends on (the
-processor, the GPU, CANN). An entry whose files are not exactly those that were stored, byte by byte, is not used but
-made again. Failures are not stored.
+An entry's key is a digest over everything that the result depends on: the command's flags, the ids of the artefacts
+that they name (the content of what has no sidecar), the code, the versions of packages, and what the backend says an
+engine depends on (the processor, the GPU, CANN). An entry that is not, byte by byte, the artefact that its sidecar
+states, made from what is here, is not used but made again. Failures are not stored, nor what was made while its inputs
+changed.
 
-  scripts/share.py --store /team/smlp --key code=1f2e… --output bs8.om --output bs8.json -- python scripts/compile.py …
+  scripts/share.py --store /team/smlp --key code=1f2e… --output bs8.om -- python scripts/compile.py …
 
 The store is a folder, --store or SMLP_STORE; without one the command is just run.
 """
@@ -15,19 +16,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from smlp.core import cli, files
+from smlp.core import cli, files, identity
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 
 _ENTRY = "entry.json"
+# what an artefact is called in its entry
+_ARTEFACT = "artefact"
 # flags that change how a command works, not what it makes
 _NO_MATTER = ("--workers",)
 
@@ -45,56 +47,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = describe(flags, command) if flags.store else None
     if about is None:
         os.execvp(command[0], command)
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    entry = Path(flags.store, key[:2], key)
+    entry = Path(flags.store, identity.digest(about)[:2], identity.digest(about))
     if restore(entry, about, flags.output):
         cli.say(f"taken from {entry}")
         return 0
     status = subprocess.run(command, check=False).returncode
-    if status == 0:
+    if status == 0 and _is_still(about, flags, command):
         store(entry, about, flags.output)
     return status
 
 
 def describe(flags: argparse.Namespace, command: Sequence[str]) -> Facts | None:
-    """Everything that the result of `command` depends on; None if a backend cannot say what its engines fit."""
+    """Everything that the result of `command` depends on; None if a backend cannot say what its engines fit.
+
+    Raises UserError if a file is not as its sidecar says.
+    """
     from smlp import backends  # only here: without a store this command must cost next to nothing
 
     made_for = None
     if flags.backend:
-        identity = backends.load(flags.backend).made_for
-        if identity is None:
+        tells = backends.load(flags.backend).made_for
+        if tells is None:
             return None
         options = dict(word.split("=", 1) for flag, word in zip(command, command[1:]) if flag == "--option")
-        made_for = identity(options)
-    outputs = {str(path) for path in flags.output}
+        made_for = tells(options)
     words = [
-        "an output" if word in outputs else _content(word, flags.shard_of)
+        "an output" if word == str(flags.output) else _content(word, flags.shard_of)
         for before, word in zip(command[1:], command[2:])
         if word not in _NO_MATTER and before not in _NO_MATTER
     ]
     return {"command": Path(command[1]).name, "words": words, "key": sorted(flags.key), "made_for": made_for}
 
 
+def _is_still(about: Facts, flags: argparse.Namespace, command: Sequence[str]) -> bool:
+    """Whether the inputs are still those that the key was made of; else nobody can tell which of them were used."""
+    with contextlib.suppress(OSError, UserError):
+        if describe(flags, command) == about:
+            return True
+    cli.say("not stored: an input has changed meanwhile")
+    return False
+
+
 def _content(word: str, shard_of: Sequence[str] | None) -> str:
-    """A word of a command line, with the content of the file or folder that it names in place of its name."""
+    """A word of a command line; in place of the name of an artefact its id, of another file or folder its content."""
     name, equals, value = word.partition("=")
     if equals and not word.startswith("/") and Path(value).exists():
-        return f"{name}={_content(value, shard_of)}"
+        return f"{name}={identity.known(value).id if Path(value).is_dir() else files.digest(value)}"
     if shard_of and word == shard_of[0]:
         from smlp.data import dataset
 
         root, split, part = shard_of
         index, _, count = part.partition("/")
         entries = dataset.shard(dataset.list_images(root, split), int(index), int(count))
-        return _digest_of(f"{entry.image}\0{entry.label}\0{files.digest(Path(root, entry.image))}" for entry in entries)
-    path = Path(word)
-    if path.is_file():
-        return files.digest(path)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and file.name != ".snakemake_timestamp")
-        return _digest_of(f"{file.relative_to(path)}\0{files.digest(file)}" for file in found)
-    return word
+        return _digest_of(
+            f"{entry.index}\0{entry.image}\0{entry.label}\0{files.digest(Path(root, entry.image))}" for entry in entries
+        )
+    return identity.known(word).id if Path(word).exists() else word
 
 
 def _digest_of(lines: Iterator[str]) -> str:
@@ -104,67 +112,74 @@ def _digest_of(lines: Iterator[str]) -> str:
     return checksum.hexdigest()
 
 
-def store(entry: Path, about: Facts, outputs: Sequence[Path]) -> None:
-    """Copy the outputs, and what was written beside a file under the same stem, into `entry`, whole or not at all.
+def store(entry: Path, about: Facts, output: Path) -> None:
+    """Copy the files of an artefact, and its sidecar, into `entry`, whole or not at all.
 
     A store that cannot be written costs a line on stderr, not the result.
     """
-    parent, digests = outputs[0].parent, {}
-    if any(path.suffix == ".json" and "failed" in files.read_json(path, "a sidecar") for path in outputs):
+    facts = identity.known(output).facts
+    if "identity" not in facts or "failed" in facts:
         return
-    found = [file for path in outputs for file in (path.rglob("*") if path.is_dir() else parent.glob(f"{path.stem}.*"))]
     try:
-        with files.whole_folder(entry, own=r"entry\.json|files") as partial:
-            for file in sorted({file for file in found if file.is_file() and file.name != ".snakemake_timestamp"}):
-                name = str(file.relative_to(parent))
-                copy = partial / "files" / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-                digests[name] = files.digest(copy)
-            files.write_json(partial / _ENTRY, {"about": about, "files": digests})
+        with files.whole_folder(entry, own=rf"entry\.json|{_ARTEFACT}.*") as partial:
+            _copy(output, partial / _ARTEFACT, facts)
+            shutil.copyfile(identity.sidecar_of(output), partial / f"{_ARTEFACT}.json")
+            files.write_json(partial / _ENTRY, about)
     except (OSError, UserError) as error:
         cli.say(f"{entry}: not stored ({error})")
 
 
-def restore(entry: Path, about: Facts, outputs: Sequence[Path]) -> bool:
-    """Copy what `entry` holds to the outputs' places; False, and nothing is written, if it is absent or damaged."""
-    if not entry.exists():
+def restore(entry: Path, about: Facts, output: Path) -> bool:
+    """Copy what `entry` holds to the output's place; False, and nothing is written, if it is absent or damaged."""
+    if not entry.exists() or (output.is_dir() and any(output.iterdir())):
         return False
     try:
-        record = files.read_json(entry / _ENTRY, "an entry of a shared store")
-        digests = record["files"]
-        if record["about"] != about or not all(_belongs(name, outputs) for name in digests):
+        if files.read_json(entry / _ENTRY, "an entry of a shared store") != about:
             raise Damaged("it is about something else")
-        _place(entry, digests, outputs)
-    except (Damaged, UserError, OSError, KeyError, TypeError, AttributeError) as error:
+        is_folder = (entry / _ARTEFACT).is_dir()
+        with contextlib.ExitStack() as stack:
+            if is_folder:
+                place = stack.enter_context(files.whole_folder(output, own="(?!)"))
+                sidecar = stack.enter_context(files.whole_file(output.with_name(f"{output.name}.json")))
+            else:
+                place = stack.enter_context(files.whole_file(output))
+                sidecar = files.sidecar_path(place)
+            shutil.copyfile(entry / f"{_ARTEFACT}.json", sidecar)
+            facts = _believed(sidecar, about, is_folder, output.suffix)
+            _copy(entry / _ARTEFACT, place, facts)
+            identity.check_files(facts, sidecar, place)
+    except (Damaged, UserError, OSError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
         cli.say(f"{entry}: is damaged and not used ({error}); it is made again")
         shutil.rmtree(entry, ignore_errors=True)
         return False
     return True
 
 
-def _belongs(name: str, outputs: Sequence[Path]) -> bool:
-    first, *rest = Path(name).parts
-    if ".." in rest or Path(name).is_absolute():
-        return False
-    return any(first == path.name if rest else Path(first).stem == path.stem for path in outputs)
+def _believed(sidecar: Path, about: Facts, is_folder: bool, suffix: str) -> Facts:
+    """The facts of a stored sidecar, which may come from anybody; raises Damaged if they do not fit."""
+    facts = files.read_json(sidecar, "a stored sidecar")
+    if not isinstance(facts, dict) or identity.verify(facts, sidecar) is None or "failed" in facts:
+        raise Damaged("it states no id")
+    names = facts["identity"]["files"]
+    if is_folder:
+        fit = not any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names)
+    else:  # with_suffix takes no path
+        fit = suffix in names and ".json" not in names
+    if not fit:
+        raise Damaged("it holds other files")
+    here = {word.rpartition("=")[2] for word in about["words"]}
+    if not here.issuperset(facts["identity"]["made_from"].values()):
+        raise Damaged("it is made from something else")
+    return facts
 
 
-def _place(entry: Path, digests: dict[str, str], outputs: Sequence[Path]) -> None:
-    parent = outputs[0].parent
-    folders = {Path(name).parts[0] for name in digests if len(Path(name).parts) > 1}
-    loose = [name for name in digests if len(Path(name).parts) == 1]
-    if not loose:
-        raise Damaged("it holds no sidecar")
-    with contextlib.ExitStack() as stack:
-        places = {folder: stack.enter_context(files.whole_folder(parent / folder, own="(?!)")) for folder in folders}
-        beside = stack.enter_context(files.whole_file(parent / loose[0])).parent
-        for name, digest in digests.items():
-            first, *rest = Path(name).parts
-            copy = places[first].joinpath(*rest) if rest else beside / name
-            shutil.copyfile(entry / "files" / name, copy)
-            if files.digest(copy) != digest:
-                raise Damaged(f"{name} is not the file that was stored")
+def _copy(source: Path, target: Path, facts: Facts) -> None:
+    """Copy the files that a sidecar states: those in a folder, or a file and its companions."""
+    is_folder = source.is_dir()
+    for name in facts["identity"]["files"]:
+        copy = target / name if is_folder else target.with_suffix(name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name if is_folder else source.with_suffix(name), copy)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -175,7 +190,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--shard_of", nargs=3, metavar=("ROOT", "SPLIT", "K/N"), help="of the dataset ROOT only this part is read"
     )
-    parser.add_argument("--output", type=Path, action="append", required=True, help="what it makes, repeatable")
+    parser.add_argument("--output", type=Path, required=True, help="what it makes, beside which it writes a sidecar")
     return parser.parse_args(argv)
 
 

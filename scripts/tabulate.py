@@ -38,7 +38,7 @@ from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_throughput, render
-from smlp.results.reader import Target, choose_published, read_accuracy, read_published, read_throughput
+from smlp.results.reader import Target, check_join, choose_published, read_accuracy, read_published, read_throughput
 from smlp.results.report import csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
 from smlp.results.verdicts import FAMILYWISE, judge_together, multiplicity_notes
@@ -59,6 +59,7 @@ def tabulate(flags: argparse.Namespace) -> None:
             "nothing to tabulate; name files of evaluate.py with --accuracy, of measure.py with --throughput"
         )
     of_accuracy, of_throughput = read_accuracy(flags.accuracy), read_throughput(flags.throughput)
+    check_join(of_accuracy, of_throughput)
     models = unique(record.model for record in of_accuracy + of_throughput)
     published = choose_published(read_published(flags.published), models, flags.published_name)
     reference = Target(flags.reference_backend, flags.reference_precision)

@@ -79,7 +79,7 @@ def tiny(tmp_path_factory, load_command, golden_weights):
     """A small real model with 7 classes: pth and json as retrieve leaves them, onnx with its sidecar as export does."""
     import torch
 
-    from smlp.core import files
+    from smlp.core import files, identity, provenance
     from smlp.models import architectures
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -90,16 +90,11 @@ def tiny(tmp_path_factory, load_command, golden_weights):
         key: value.shape for key, value in architectures.create(paths.model_name, paths.classes).state_dict().items()
     }
     torch.save(golden_weights(shapes), paths.pth)
-    files.write_json(
-        files.sidecar_path(paths.pth),
-        {
-            "model_name": paths.model_name,
-            "backend": "pytorch",
-            "precision": "fp32",
-            "num_classes": paths.classes,
-            "sha256": files.digest(paths.pth),
-        },
-    )
+    about = {"model_name": paths.model_name, "num_classes": paths.classes}
+    state = identity.state("checkpoint", identity.contents(paths.pth), flags=about)
+    start = identity.start(state["id"], paths.pth)
+    facts = provenance.describe(state=state, **about, backend="pytorch", precision="fp32", start=start)
+    files.write_json(files.sidecar_path(paths.pth), facts)
     flags = ["--model_name", paths.model_name, "--pth_path", str(paths.pth), "--onnx_path", str(paths.onnx)]
     assert load_command("export").main(flags) == 0
     return paths

@@ -10,7 +10,7 @@ import pytest
 from contract import BACKENDS, BATCHES, COMPILING, NAMES, SCRIPTS, TOLERANCE, every_backend, python, require_runtime
 
 from smlp import backends
-from smlp.core import files
+from smlp.core import files, identity
 from smlp.core.cli import UserError
 
 
@@ -97,7 +97,7 @@ def test_sidecar_of_an_engine(name, precision, batch, engine_path, tiny):
     path = engine_path(name, precision, batch)
     sidecar = json.loads(path.with_suffix(".json").read_text())
     assert (sidecar["backend"], sidecar["precision"], sidecar["batch"]) == (name, precision, batch)
-    assert sidecar["sha256"] == files.digest(path)
+    assert sidecar["identity"]["files"] == identity.contents(path, BACKENDS[name].companions)
     assert sidecar["inputs"]["source"]["sha256"] in (files.digest(tiny.onnx), files.digest(tiny.pth))
     assert set(BACKENDS[name].packages) <= set(sidecar["versions"])
     assert isinstance(sidecar["emulated"], bool)

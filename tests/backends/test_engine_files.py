@@ -8,8 +8,14 @@ import pytest
 from contract import BACKENDS, every_backend, opened
 
 from smlp.backends import onnxruntime
-from smlp.core import files, provenance
+from smlp.core import files, identity, provenance
 from smlp.core.cli import UserError
+
+
+def describe(path, facts, companions=()):
+    """A sidecar that states these facts of an engine, and what its files are now."""
+    state = identity.state("engine", identity.contents(path, companions))
+    files.write_json(path.with_suffix(".json"), identity.sealed({**facts, **state}))
 
 
 @every_backend
@@ -21,7 +27,7 @@ def test_a_damaged_engine(name, content, engine_path, tmp_path):
         shutil.copy(companion, tmp_path / f"{damaged.stem}{companion.suffix}")
     damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
     facts = json.loads(path.with_suffix(".json").read_text())
-    files.write_json(damaged.with_suffix(".json"), {**facts, "sha256": files.digest(damaged)})
+    describe(damaged, facts, BACKENDS[name].companions)
     with pytest.raises(UserError) as error, opened(damaged, None):
         pytest.fail("opens")
     assert str(damaged) in str(error.value)
@@ -38,9 +44,7 @@ def test_an_engine_that_its_sidecar_does_not_describe(name, engine_path, tmp_pat
     copy.write_bytes(copy.read_bytes() + b"\0")
     with pytest.raises(UserError) as error:
         opened(copy, None)
-    assert str(error.value).startswith(
-        f"{copy}: is not the file that {copy.with_suffix('.json').name} beside it describes"
-    )
+    assert str(error.value).startswith(f"{copy}: is not the file that {copy.with_suffix('.json')} describes")
 
 
 @every_backend
@@ -55,7 +59,7 @@ def test_an_engine_that_was_optimised_for_another_cpu(engine_path, tmp_path):
     path = engine_path("onnxruntime", "fp32", 1)
     copy = Path(shutil.copy(path, tmp_path))
     facts = json.loads(path.with_suffix(".json").read_text())
-    files.write_json(copy.with_suffix(".json"), {**facts, "cpu_model": "Abacus 9000"})
+    describe(copy, {**facts, "cpu_model": "Abacus 9000"})
     with pytest.raises(UserError, match="was optimised for 'Abacus 9000' and this is .*; compile it again here"):
         opened(copy, None)
 

@@ -77,7 +77,7 @@ class Run:
             "batch": 8,
             "device": "CPU",
             "emulated": True,
-            "engine": {"path": "bs8.xml", "sha256": "ab" * 32},
+            "engine": {"path": "bs8.xml", "id": "ab" * 32},
         }
         path = self.results.with_name(self.results.name + "_summary.json")
         path.write_text(json.dumps({"throughput": 1.0, "smlp": {**known, **changes}}))

@@ -1,5 +1,6 @@
 """Files from outside that other ones replace, with older times: an ONNX file, calibration images, imported results."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -102,9 +103,8 @@ def test_another_calibration_image(project):
 def test_timms_own_settings_of_a_model(project, tmp_path):
     """As where its version stays the same: somebody edited the package."""
     copy = tmp_path / "timm"
-    import timm
-
-    shutil.copytree(os.path.dirname(timm.__file__), copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (installed,) = importlib.util.find_spec("timm").submodule_search_locations
+    shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("__pycache__"))
     project.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     assert project.planned() == {}
     with open(copy / "models" / "resnet.py", "a") as stream:

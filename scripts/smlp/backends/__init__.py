@@ -10,7 +10,7 @@ import functools
 import importlib
 from pathlib import Path
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from .base import Backend, Engine, EngineFailure, Facts
 
@@ -49,24 +49,23 @@ def reference(starts_from: str) -> Backend:
 def open_engine(
     path: Path, *, backend: str | None, device: str | None, threads: int | None
 ) -> tuple[Backend, Facts, Engine]:
-    """The engine at `path`, not yet holding its device: (backend, sidecar facts, engine).
+    """The engine at `path`, not yet holding its device: (backend, facts, engine).
 
-    The backend is the one asked for, else what the sidecar says, else what the suffix means. Raises UserError
-    if the file is missing, or is not the file that its sidecar describes.
+    The backend is the one asked for, else what the sidecar says, else what the suffix means. facts: those of the
+    sidecar, and always `id` and `start`; without a sidecar the files are the id, and start is None unless a model
+    starts from that file. Raises UserError if a file is missing, or is not the one that the sidecar describes.
     """
     if not path.exists():
         raise UserError(f"{path}: no such engine; compile it with scripts/compile.py, or check the path")
-    sidecar = files.sidecar_path(path)
-    facts = files.read_json(sidecar, "the sidecar of an engine") if sidecar.exists() else {}
-    if not isinstance(facts, dict):
-        raise UserError(f"{sidecar}: is not the sidecar of an engine; make the engine again, or remove the file")
-    found = load(backend or facts.get("backend") or _by_suffix(path))
-    if "failed" in facts:
-        raise EngineFailure(str(facts["failed"]))
-    if facts.get("sha256", "") not in ("", files.digest(path)):
-        raise UserError(
-            f"{path}: is not the file that {sidecar.name} beside it describes; make it again, or remove {sidecar.name}"
-        )
+    stated = identity.known(path)
+    found = load(backend or stated.facts.get("backend") or _by_suffix(path))
+    if "failed" in stated.facts:
+        raise EngineFailure(str(stated.facts["failed"]))
+    if "id" not in stated.facts and found.companions:
+        present = [suffix for suffix in found.companions if path.with_suffix(suffix).is_file()]
+        stated = identity.known(path, companions=present)
+    start = stated.start if "id" in stated.facts or found.compiles_from is None else None
+    facts = {**stated.facts, "id": stated.id, "start": start}
     engine = found.open(path, device=device or facts.get("device") or found.device, threads=threads, facts=facts)
     return found, facts, engine
 

@@ -1,7 +1,7 @@
 """torch AOTInductor: the checkpoint, exported and compiled to native code ahead of time, one package per batch size.
 
 A package is native code for one kind of processor, and opening it runs it. So a package is opened only if its sidecar
-states its checksum: whoever copies an engine copies both, and vouches for both. Input and output are float32 for every
+states what it is: whoever copies an engine copies both, and vouches for both. Input and output are float32 for every
 precision; the casts are inside.
 
 Compiling needs a C++ compiler (g++, or what CXX names); for CUDA also Triton and the CUDA headers. Running needs
@@ -221,7 +221,7 @@ class _Package(Engine):
 
     def _open(self) -> None:
         torch = require("torch", "aotinductor")
-        if not self._facts.get("sha256"):
+        if "identity" not in self._facts:
             sidecar = files.sidecar_path(self._path).name
             raise UserError(f"{self._path}: is native code, and no sidecar {sidecar} vouches for it; compile it")
         self._device = _device(self.device)

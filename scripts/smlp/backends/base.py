@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from ..core import files, lock
+from ..core import identity, lock
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
@@ -161,8 +161,8 @@ CUDA = DeviceKind("cuda", resource="gpu", visible="CUDA_VISIBLE_DEVICES")
 class Option:
     """One option of compiling: `--option name=value`, and the setting backends.<backend>.<name> or options of a target.
 
-    kind: text, integer, boolean, file (whose content the engine depends on) or folder. precisions: those that it is
-    for, () for all. setting: False for an option that the sweep itself gives.
+    kind: text, integer, boolean, file (whose content the engine depends on), folder, or program (whose place makes no
+    other engine). precisions: those that it is for, () for all. setting: False for one that the sweep itself gives.
     """
 
     name: str
@@ -293,6 +293,11 @@ class Backend:
         return kind.name if kind is CPU else f"{kind.name}:0"
 
     @property
+    def made_by(self) -> tuple[str, ...]:
+        """Distributions whose versions decide what it compiles to."""
+        return self.packages if self.compile_packages is None else self.compile_packages
+
+    @property
     def tells_state(self) -> bool:
         """Whether its devices can be asked how they are."""
         return self.telemetry is not _asks_nothing
@@ -330,9 +335,9 @@ def first_line(error: BaseException) -> str:
 
 def failure_record(failure: EngineFailure, flags: argparse.Namespace) -> Facts:
     """What a command that runs an engine leaves instead of its result: why there is none, and of which run."""
-    path = files.sidecar_path(flags.model)
-    sidecar = files.read_json(path, "the sidecar of an engine") if path.exists() else {}
-    return {"failed": str(failure), "smlp": RunFacts.asked(flags, sidecar).identity()}
+    known = identity.known(flags.model, check=False)
+    run = RunFacts.asked(flags, {**known.facts, "id": known.id, "start": known.facts.get("start")})
+    return run.failure(str(failure))
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:

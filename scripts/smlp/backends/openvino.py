@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import files, provenance
+from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
 from . import _calibration
@@ -70,7 +70,6 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     return {
         "batch": _info(made.input(0)).shape[0],
         "node_counts": dict(Counter(node.get_type_name() for node in made.get_ops()).most_common()),
-        "weights_sha256": files.digest(output.with_suffix(".bin")),
         **facts,
     }
 
@@ -108,7 +107,6 @@ class _CompiledModel(Engine):
         if device != "cpu":
             raise UserError(f"backend 'openvino' runs on the cpu here, not on {device!r}")
         self._path, self._threads = path, threads
-        self._weights_sha256 = facts.get("weights_sha256")
         self._hint = facts.get("inference_precision", "f32")
         self.device = device
 
@@ -119,8 +117,6 @@ class _CompiledModel(Engine):
             raise UserError(
                 f"{weights}: not found; it holds the weights of {self._path.name}, copy both or compile again"
             )
-        if self._weights_sha256 not in (None, files.digest(weights)):
-            raise UserError(f"{weights}: is not the file that the engine was compiled to; compile it again")
         self._core = openvino.Core()
         _require(self._core, self._hint, str(self._path))
         try:

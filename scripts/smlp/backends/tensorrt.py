@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import files, provenance
+from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
 from . import _cuda
@@ -64,13 +64,15 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
             )
             facts = _build(trt, model, output, precision, device, options.get("workspace_mib"))
     facts = {**facts, "input_shape": input_shape, "device": "cuda"}
-    with _engine(output, device, {**facts, "sha256": files.digest(output)}) as engine:
+    with _engine(output, device, facts) as engine:
         logits = engine.run(np.zeros(input_shape, np.float32))[0][0]
     return {**facts, "batch": len(logits), "num_classes": logits.shape[1]}
 
 
 def open_engine(path: Path, *, device: str, threads: int | None, facts: Facts) -> Engine:
     """An engine made by `compile_engine` on this model of GPU."""
+    if "identity" not in facts:
+        raise UserError(f"{path}: is code for a GPU, and no sidecar vouches for it; compile it with scripts/compile.py")
     return _engine(path, device, facts)
 
 
@@ -81,8 +83,6 @@ def _engine(path: Path, device: str, facts: Facts) -> Engine:
     tool = _find_trtexec(facts.get("options", {}).get("trtexec") or facts.get("trtexec"))
     if not (version or tool):
         require("tensorrt", "tensorrt", _INSTALL)
-    if not facts.get("sha256"):
-        raise UserError(f"{path}: is code for a GPU, and no sidecar vouches for it; compile it with scripts/compile.py")
     if version and version.split(".")[:3] == str(facts["tensorrt"]).split("."):
         return _ByPackage(path, device, facts)
     if not tool:
@@ -346,7 +346,7 @@ BACKEND = Backend(
     packages=("tensorrt", "torch", "onnx", "onnxruntime", "numpy"),
     options=(
         DEVICE,
-        Option("trtexec", "path of trtexec; the one on the PATH unless given"),
+        Option("trtexec", "path of trtexec; the one on the PATH unless given", kind="program"),
         Option(
             "workspace_mib",
             "largest workspace of the builder, in MiB; TensorRT's own choice unless given",

@@ -51,6 +51,20 @@ def memory(root: Path = _ROOT) -> dict[str, Any]:
     }
 
 
+def fingerprint(versions: dict[str, str | None], settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
+    """What a measurement on this host depends on beside its engine: figures can be compared if this is the same.
+
+    settings: what the runtime says that it runs with; threads that it does not tell are those that were asked for.
+    """
+    return {
+        "host": facts(),
+        "processors": {**processors(), "asked": threads, "used": settings.get("threads") or threads},
+        "memory": memory(),
+        "versions": versions,
+        "settings": settings,
+    }
+
+
 def cpu_model(root: Path = _ROOT) -> str:
     """The processor's name as /proc/cpuinfo states it, else the machine type."""
     names = (_of_processor(root, key) for key in ("model name", "Model name", "Hardware"))

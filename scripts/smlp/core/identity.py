@@ -136,20 +136,22 @@ def sidecar_of(path: str | os.PathLike) -> Path:
     return path.with_name(path.name + ".json") if path.is_dir() else files.sidecar_path(path)
 
 
-def known(path: str | os.PathLike, check: bool = True) -> Known:
+def known(path: str | os.PathLike, check: bool = True, companions: Iterable[str] = ()) -> Known:
     """What the sidecar of an existing artefact states, checked; of a file without one its content is the id.
 
-    check: whether its files are read and compared, too. Raises UserError, naming the file, for a broken sidecar and for
-    files that are not those that it states.
+    check: whether its files are read and compared, too. companions: suffixes of files that belong to one without a
+    sidecar. Raises UserError, naming the file, if there is nothing, for a broken sidecar and for files that are not
+    those that it states.
     """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file or folder; make it first, or check the path")
     sidecar = sidecar_of(path)
     facts = files.read_json(sidecar, "a sidecar") if sidecar.is_file() else {}
     if not isinstance(facts, dict):
         raise UserError(f"{sidecar}: is no sidecar; remove the file to make it anew")
     stated = verify(facts, sidecar)
     if stated is None:
-        content = contents(path)
-        made = state("content", content)
+        made = state("content", contents(path, companions))
         return Known(made["id"], start(made["id"], path), facts)
     if check:
         check_files(facts, sidecar, path)

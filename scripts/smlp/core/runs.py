@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Any
 
+from . import identity
 from .cli import UserError
 from .provenance import Facts
 
@@ -22,7 +24,8 @@ class RunFacts:
     device          cpu, cuda:N or ascend:N
     emulated        whether an emulator took the device's place
     threads         CPU threads; None is also the runtime's own choice
-    engine_path, engine_sha256  the engine's file
+    engine_path, engine_id  the engine, as smlp.core.identity tells engines apart
+    start           what the model starts from: {id, sha256, md5} of a checkpoint or ONNX file
     num_classes     of the model
     """
 
@@ -35,7 +38,8 @@ class RunFacts:
     emulated: bool | None = None
     threads: int | None = None
     engine_path: str | None = None
-    engine_sha256: str | None = None
+    engine_id: str | None = None
+    start: dict[str, Any] | None = None
     num_classes: int | None = None
 
     @classmethod
@@ -53,7 +57,8 @@ class RunFacts:
             emulated=written.get("emulated"),
             threads=written.get("threads"),
             engine_path=engine.get("path"),
-            engine_sha256=engine.get("sha256", written.get("engine_sha256")),
+            engine_id=engine.get("id", written.get("engine_id")),
+            start=written.get("start"),
             num_classes=written.get("num_classes"),
         )
 
@@ -77,6 +82,8 @@ class RunFacts:
             batch=sidecar.get("batch") or flags.batchsize,
             threads=flags.threads,
             engine_path=str(flags.model),
+            engine_id=sidecar.get("id"),
+            start=sidecar.get("start"),
         )
 
     def with_flags(self, given: RunFacts, where: object) -> RunFacts:
@@ -111,16 +118,26 @@ class RunFacts:
             **self.identity(),
             "device": self.device,
             "threads": self.threads,
-            "engine": {"path": self.engine_path, "sha256": self.engine_sha256},
+            **self.made_by(),
             "emulated": bool(self.emulated),
         }
+
+    def failure(self, reason: str) -> Facts:
+        """The record in place of a result that there cannot be."""
+        state = identity.state("failure", {}, made_from={"engine": self.engine_id or ""}, flags={"failed": reason})
+        return {"failed": reason, "smlp": identity.sealed({**self.identity(), **self.made_by(), **state})}
+
+    def made_by(self) -> Facts:
+        """Which engine, and what its model starts from."""
+        return {"engine": {"path": self.engine_path, "id": self.engine_id}, "start": self.start}
 
     def of_scores(self) -> Facts:
         """What files of evaluate.py say."""
         return {
             **self.identity(),
             "device": self.device,
-            "engine_sha256": self.engine_sha256,
+            "engine_id": self.engine_id,
+            "start": self.start,
             "num_classes": self.num_classes,
             "emulated": bool(self.emulated),
         }

@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo, shape_text
 from . import arrays, pixels
@@ -44,6 +45,37 @@ def find(spec: str) -> list[Path]:
         if not path.is_file():
             raise UserError(f"{path}: is no file; --input takes one folder of .bin files, or a comma list of files")
     return listed
+
+
+def made_from(paths: Sequence[Path]) -> dict[str, str]:
+    """Ids of the folders that these files lie in, as roles for an identity; of one without a sidecar the files'.
+
+    Raises UserError, naming the file, if they are not those that the folder's sidecar states. A folder all of whose
+    bins are listed must have exactly the files that its sidecar states.
+    """
+    found = []
+    for folder in dict.fromkeys(path.parent for path in paths):
+        names = [path.name for path in paths if path.parent == folder]
+        sidecar = identity.sidecar_of(folder)
+        facts = files.read_json(sidecar, "the sidecar of bins") if sidecar.is_file() else {}
+        stated = identity.verify(facts, sidecar) if isinstance(facts, dict) else None
+        if stated is None:
+            names += [pixels.FACTS] if (folder / pixels.FACTS).is_file() else []
+            stated = content_id({name: files.digest(folder / name) for name in names})
+        elif set(names) == {path.name for path in find(str(folder))}:
+            identity.check_files(facts, sidecar, folder)
+        else:
+            about = [name for name in (MANIFEST, pixels.FACTS) if name in facts["identity"]["files"]]
+            identity.check_files(facts, sidecar, folder, only=[*names, *about])
+        found.append(stated)
+    return {f"bins_{number}": stated for number, stated in enumerate(found)}
+
+
+def content_id(digests: Mapping[str, str]) -> str:
+    """The id of bins without a sidecar. digests: of the files of their folder by name; others are left out."""
+    names = (name for name in digests if Path(name).suffix.lower() in _SUFFIXES or name == pixels.FACTS)
+    content = {name: digests[name] for name in names}
+    return identity.state("content", content)["id"]
 
 
 def _natural(path: Path) -> tuple[list[object], str]:

@@ -22,6 +22,7 @@ from ..core.cli import UserError
 from .manifest import MANIFEST as MANIFEST
 from .manifest import Row as Row
 from .manifest import read_manifest, whole_number
+from .manifest import sidecar_path as sidecar_path
 from .manifest import write_manifest as write_manifest
 
 # torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
@@ -69,6 +70,12 @@ def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]
     if loose:
         return _labelled_by_file(root, split, loose)
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
+
+
+def count_classes(entries: Sequence[Entry]) -> int | None:
+    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
+    in_folders = entries[0].image.count("/") > 1
+    return 1 + max(entry.label for entry in entries) if in_folders else None
 
 
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:
@@ -125,12 +132,6 @@ def checksums(manifests: Sequence[str | Path]) -> frozenset[str]:
                 raise UserError(f"{manifest}: has no sha256 of {row.image}; preprocess again")
             found.add(row.sha256)
     return frozenset(found)
-
-
-def sidecar_path(shard_folder: str | os.PathLike) -> Path:
-    """The JSON file beside the folder of a shard; a folder's name has no suffix to replace, even with a dot in it."""
-    folder = Path(os.path.abspath(shard_folder))
-    return folder.with_name(folder.name + ".json")
 
 
 def bin_name(number: int) -> str:

@@ -11,9 +11,12 @@ import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from ..core import files
 from ..core.cli import UserError
+from ..core.provenance import Facts
 
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
@@ -66,6 +69,37 @@ def images_per_bin(path: str | os.PathLike) -> collections.Counter[str]:
     with _open(path) as stream, contextlib.suppress(csv.Error):
         header = next(csv.reader(stream), ())
     return collections.Counter() if _lacking(header) else collections.Counter(row.bin for row in _checked(path))
+
+
+def sidecar_path(shard_folder: str | os.PathLike) -> Path:
+    """The JSON file beside the folder of a shard; a folder's name has no suffix to replace, even with a dot in it."""
+    folder = Path(os.path.abspath(shard_folder))
+    return folder.with_name(folder.name + ".json")
+
+
+def read_sidecar(shard_folder: str | os.PathLike) -> Facts:
+    """What preprocess.py says about a shard; nothing if another tool made it."""
+    path = sidecar_path(shard_folder)
+    facts = files.read_json(path, "the sidecar of preprocess.py") if path.exists() else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int | None, whose: str) -> int | None:
+    """The number of class folders of the shards' data set; None if no sidecar states it.
+
+    num_classes: that of `whose`, such as "the engine bs8.onnx"; None if it does not tell. Raises UserError if the two
+    differ: labels are positions of class folders, and those of a part of the classes are other classes' labels.
+    """
+    found = None
+    for folder in shard_folders:
+        found = read_sidecar(folder).get("classes")
+        if None not in (found, num_classes) and found != num_classes:
+            raise UserError(
+                f"{sidecar_path(folder)}: the data set has {found} class folders, but {whose} gives {num_classes} "
+                f"classes, so that labels mean other classes; take a data set with the model's {num_classes} classes, "
+                "or a flat one whose val_label.txt numbers them as the model does"
+            )
+    return found
 
 
 def _open(path: str | os.PathLike) -> TextIO:

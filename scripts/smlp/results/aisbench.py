@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import backends
 from ..backends.base import Backend, Engine, Timings
-from ..core import cli, files
+from ..core import cli, host, identity, provenance
+from ..core.code import code_digest
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 
@@ -48,7 +49,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def facts_of_run(asked: RunFacts, backend: Backend, sidecar: Facts, engine: Engine, batch_size: int) -> RunFacts:
+def facts_of_run(asked: RunFacts, backend: Backend, engine: Engine, batch_size: int) -> RunFacts:
     """The facts of a run that took place: what was asked for, and what the opened engine turned out to be."""
     return dataclasses.replace(
         asked,
@@ -57,7 +58,34 @@ def facts_of_run(asked: RunFacts, backend: Backend, sidecar: Facts, engine: Engi
         batch=batch_size,
         device=engine.device,
         emulated=engine.emulated,
-        engine_sha256=sidecar.get("sha256") or files.digest(asked.engine_path),
+    )
+
+
+def state_of_run(
+    command: str,
+    kind: str,
+    content: Mapping[str, str],
+    run: RunFacts,
+    backend: Backend,
+    engine: Engine,
+    bins_made_from: Mapping[str, str],
+    asked: Facts,
+    environment: Mapping[str, str],
+) -> Facts:
+    """What a result of an engine is, for its sidecar. asked: the flags of `command` that decide what comes out.
+
+    environment: the variables that were asked for.
+    """
+    on_cpu = engine.device == "cpu"
+    return identity.state(
+        kind,
+        content,
+        made_from={"engine": run.engine_id or "", **bins_made_from},
+        flags={**asked, "batch": run.batch, "settings": engine.settings, "emulated": engine.emulated},
+        code=code_digest(command, backend.name),
+        versions=provenance.versions(backend.packages),
+        host={"cpu_features": host.cpu_features()} if on_cpu else {"device": engine.device.partition(":")[0]},
+        environment=environment,
     )
 
 

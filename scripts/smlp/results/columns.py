@@ -82,7 +82,15 @@ FAILED = Column(
     term="failed",
     legend="could not be compiled, run or measured here; the note with its number says why. The rest went on.",
 )
-ENGINE = Column("engine_sha256", "string")
+CONDITIONS = Column("conditions", "string")
+OTHER_CONDITIONS = Column(
+    "other_conditions",
+    "string",
+    legend="measured under other conditions than most rows of the model: another host, other threads or versions. It "
+    "enters no ratio and no best row with the others; the note says what differs, and how to measure it again.",
+    term="†",
+)
+ENGINE = Column("engine_id", "string")
 
 ACCURACY = (
     MODEL,
@@ -198,6 +206,7 @@ THROUGHPUT = (
         term="throughput way",
         after="variant",
     ),
+    Column("batch_checked", "boolean"),
     Column("requests", "Int64", "requests", "requests"),
     Column("streams", "Int64", "streams", "streams"),
     DEVICE,
@@ -251,6 +260,10 @@ THROUGHPUT = (
     Column("images_per_joule", "Float64", "images/J"),
     ENGINE,
     Column("started_at", "string", "UTC"),
+    CONDITIONS,
+    replace(OTHER_CONDITIONS, header="other conditions", optional=True),
+    Column("usable_processors", "Int64", "processors"),
+    Column("file", "string"),
     Column("cpu_model", "string"),
     Column("versions", "json"),
 )
@@ -294,6 +307,8 @@ DECISION = (
         legend="images/s over the best that the reference reached at any batch size; not of an emulator.",
     ),
     Column("fastest_of_model", "boolean"),
+    CONDITIONS,
+    replace(OTHER_CONDITIONS, legend=""),
     Column("note", "string"),
 )
 

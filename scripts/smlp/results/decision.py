@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import pandas
 
 from .cells import EMULATED_MARK, Table, make_table, texts
-from .columns import DECISION, PERCENTILES, rows, typed
+from .columns import DECISION, PERCENTILES, rows, typed, unique
+from .conditions import MARK
 from .reader import Target
 from .throughput import TARGET, device_of, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
 
-_GROUP = ["device", "processor", "emulated", "precision"]
+_JUDGED = ["failed", "verdict", "verdict_reason", "top1", "drop_points"]
+_GROUP = ["device", "processor", "emulated", "precision", "conditions", "other_conditions"]
 
 
 def make_decision(
@@ -29,10 +31,11 @@ def make_decision(
 
     A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference and others can
     be judged by it; with latency_ms_max also only if its highest percentile is at most that. Of equals the smaller
-    batch size wins.
+    batch size wins. Rows that were measured under other conditions than most are groups of their own.
     """
     candidates = _candidates(model, throughput, accuracy, reference)
-    base = candidates[candidates["is_reference"] & ~candidates["emulated"]]["images_per_s"].max()
+    own = candidates[candidates["is_reference"] & ~candidates["emulated"]]
+    base = own.groupby("conditions")["images_per_s"].max()
     groups, best, notes = [], [], []
     for group, all_of_group in candidates.groupby(_GROUP, sort=False):
         within = all_of_group if latency_ms_max is None else all_of_group[all_of_group["latency_ms"] <= latency_ms_max]
@@ -43,15 +46,17 @@ def make_decision(
     table = candidates.reindex(best).reset_index(drop=True)
     table[_GROUP] = pandas.DataFrame(groups, columns=_GROUP)
     real = ~table["emulated"].astype(bool)
-    table["fastest_of_model"] = table.index == _fastest(table[real & table["images_per_s"].notna()])
-    table["ratio_to_reference"] = (table["images_per_s"] / base).where(real)
+    table["other_conditions"] = table["other_conditions"].replace("", pandas.NA)
+    like_most = table["other_conditions"].isna()
+    table["fastest_of_model"] = table.index == _fastest(table[real & like_most & table["images_per_s"].notna()])
+    table["reference_images_per_s"] = table["conditions"].map(base).astype("Float64")
+    table["ratio_to_reference"] = (table["images_per_s"] / table["reference_images_per_s"]).where(real)
     table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
     constant = {
         "rule": BY_ACCURACY if latency_ms_max is None else BY_LATENCY,
         "latency_ms_max": latency_ms_max,
         "model": model,
         "reference": str(reference),
-        "reference_images_per_s": base,
     }
     return typed(DECISION, table.assign(**constant, note=notes))
 
@@ -64,9 +69,9 @@ def _candidates(
     verdict: "reference" for the reference itself. latency_ms: the highest percentile that the runs support.
     """
     ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
-    key = [*TARGET, "batch"]
-    judged = accuracy[accuracy["model"] == model][[*key, "failed", "verdict", "verdict_reason", "top1", "drop_points"]]
-    found = ran.drop(columns="failed").merge(judged, on=key, how="left")
+    found = ran.reset_index(drop=True).drop(columns="failed")
+    judged = _judgements(accuracy)
+    found[_JUDGED] = pandas.DataFrame([judged(row) for row in rows(found)], columns=_JUDGED, dtype=object)
     lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
     found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost
     none = found["verdict"].isna() & found["verdict_reason"].notna()
@@ -83,7 +88,30 @@ def _candidates(
     devices = [device_of(row.device, row.cpu_model) for row in rows(found)]
     found["device"] = [device.name for device in devices]
     found["processor"] = [device.processor for device in devices]
+    found["other_conditions"] = found["other_conditions"].fillna("")  # a missing key is no group
     return found
+
+
+def _judgements(accuracy: pandas.DataFrame) -> Callable[[Any], list[Any]]:
+    """A function: a row of throughput -> what the accuracy of the same engine and batch size says, nothing if none.
+
+    The same engine is the one with the same id; only if one of them states no id, the one with the same names.
+    """
+    by_id = {(row.engine_id, row.batch): row for row in reversed(list(rows(accuracy))) if row.engine_id}
+    by_names = {_names(row): row for row in rows(accuracy)}
+
+    def judged(row: Any) -> list[Any]:
+        named = by_names.get(_names(row))
+        if named and row.engine_id and named.engine_id not in (None, row.engine_id):
+            named = None
+        found = named or by_id.get((row.engine_id, row.batch))
+        return [found and getattr(found, name) for name in _JUDGED]
+
+    return judged
+
+
+def _names(row: Any) -> tuple[Any, ...]:
+    return (row.model, *(getattr(row, name) for name in TARGET), row.batch)
 
 
 def _fastest(table: pandas.DataFrame) -> int | None:
@@ -127,6 +155,7 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
     unstable = is_unstable(table)
     shown = texts(DECISION, table)
     shown.loc[table["emulated"], "device"] += EMULATED_MARK
+    shown.loc[table["other_conditions"].notna(), "device"] += f" {MARK}"
     shown.loc[~decided, "backend"] = "none"
     shown.loc[unstable, "images_per_s"] += "*"
     shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
@@ -142,8 +171,11 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
             f"limit: the latency of a batch as shown, the highest percentile that its runs support, is at most "
             f"{limit:g} ms."
         )
-    if first.reference_images_per_s is not None:
-        notes.append(f"ratio: to the best images/s of {reference}, {first.reference_images_per_s:.1f}.")
+    bases = unique(table.loc[table["other_conditions"].isna(), "reference_images_per_s"].dropna())
+    if bases:
+        notes.append(f"ratio: to the best images/s of {reference}, {bases[0]:.1f}.")
+    if table["other_conditions"].notna().any():
+        notes.append(f"{MARK}: under other conditions than most rows; its ratio is to the reference under the same.")
     if unstable.any():
         notes.append("*: unstable; measure again on an idle machine before you decide.")
     if table["emulated"].any():

@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 from ..data import arrays
-from ..data.manifest import Row, read_manifest
+from ..data.manifest import Row, read_manifest, read_sidecar, require_classes, sidecar_path
 
 # What else lies in a result folder: Snakemake's mark on folders, and ais_bench's summaries.
 _NO_RESULTS = (".snakemake_timestamp", "sumary.json")
 _SUFFIXES = (".npy", ".bin", ".txt")
 # what shards of one run agree in
-_SAME = ("model", "backend", "precision", "variant", "batch", "device", "emulated", "engine_sha256", "num_classes")
+_SAME = ("model", "backend", "precision", "variant", "batch", "device", "emulated", "engine_id", "num_classes")
 # of a packed shard's logits in memory: 16 MB of 1,000 float32 classes
 _BLOCK_ROWS = 4096
 
@@ -36,14 +36,44 @@ class Bin(NamedTuple):
     rows: list[Row]
 
 
+class Form(NamedTuple):
+    """What the scores of one image are: how many, of which type. None: nobody says.
+
+    told: the file that says how many; "" if no more than a flag does.
+    """
+
+    num_classes: int | None = None
+    dtype: np.dtype | None = None
+    told: str = ""
+
+    def agreed(self, other: Form) -> Form:
+        """This form, completed by the other one. Raises UserError if they contradict each other."""
+        for name, own, its in zip(("number of classes", "type"), self, other):
+            if None not in (own, its) and own != its:
+                raise UserError(
+                    f"{other.told}: the {name} of the scores is {its}, but {self.told or 'the flag'} says {own}; give "
+                    "results, reference and flags of the same model"
+                )
+        told = self.told or (other.told if other.num_classes else "")
+        return Form(self.num_classes or other.num_classes, self.dtype or other.dtype, told)
+
+
 def find_failure(folders: Iterable[Path]) -> Facts | None:
     """The first record of infer.py that says why there are no results, None if every folder has some."""
     for folder in folders:
-        path = folder.with_name(folder.name + "_summary.json")
+        path = summary_of(folder)
         record = files.read_json(path, "the summary of infer.py") if path.exists() else {}
         if isinstance(record, dict) and isinstance(record.get("failed"), str) and isinstance(record.get("smlp"), dict):
+            identity.verify(record["smlp"], path)
             return record
     return None
+
+
+def summary_of(folder: Path) -> Path:
+    """The summary of a result folder, there or not; ais_bench 0.0.1 wrote sumary.json into the folder."""
+    absolute = Path(os.path.abspath(folder))
+    beside, inside = absolute.with_name(absolute.name + "_summary.json"), absolute / "sumary.json"
+    return beside if beside.exists() or not inside.exists() else inside
 
 
 def read_bins(manifests: Iterable[Path]) -> dict[str, Bin]:
@@ -121,20 +151,54 @@ def _renamed(summary: Path) -> dict[str, str]:
     return renamed
 
 
-def read_logits(path: Path, images: int, num_classes: int | None) -> Iterator[np.ndarray]:
+def read_form(summaries: Iterable[Path], reference: Path | None, manifests: Iterable[Path], given: Form) -> Form:
+    """The form of the scores as flags (`given`), infer.py's summaries, the reference and the data set state it.
+
+    reference: the predictions of the reference; its figures are in the JSON file of the same stem. Raises UserError if
+    two of them contradict each other.
+    """
+    form = given
+    for path in summaries:
+        form = form.agreed(_form_of_summary(path))
+    figures = reference and reference.with_suffix(".json")
+    if figures and figures.exists():
+        known = files.read_json(figures, "the figures of evaluate.py")
+        form = form.agreed(Form(known.get("num_classes") if isinstance(known, dict) else None, None, str(figures)))
+    folders = [manifest.parent for manifest in manifests]
+    classes = require_classes(folders, form.num_classes, form.told or "--num_classes")
+    return form.agreed(Form(classes, None, str(sidecar_path(folders[0]))))
+
+
+def _form_of_summary(path: Path) -> Form:
+    """What infer.py says about its first output; the real ais_bench says nothing."""
+    record = files.read_json(path, "the summary of infer.py")
+    try:
+        outputs = record.get("smlp", {}).get("outputs")
+        return Form(outputs[0]["shape"][-1], np.dtype(outputs[0]["dtype"]), str(path)) if outputs else Form()
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise UserError(f"{path}: its 'outputs' are not what infer.py writes; run the inference again") from None
+
+
+def read_logits(path: Path, images: int, form: Form) -> Iterator[np.ndarray]:
     """The scores in one result file in blocks, together (images, classes), float or int.
 
-    Raises UserError unless they are whole and finite.
+    Raises UserError unless they are whole, finite and of this form.
     """
     reader = {".npy": _read_npy, ".bin": _read_bin, ".txt": _read_txt}[path.suffix]
-    done = 0
-    for shape, logits in reader(path, images, num_classes):
+    num_classes, done = form.num_classes, 0
+    for shape, logits in reader(path, images, form):
+        if form.dtype and path.suffix != ".txt" and logits.dtype != form.dtype:
+            raise UserError(
+                f"{path}: holds {logits.dtype} where {form.dtype} was expected; it is of another run, or "
+                "--outputs_dtype is wrong"
+            )
         if logits.dtype.kind not in "fiu" or len(shape) != 2 or shape[1] == 0:
             raise UserError(f"{path}: holds {logits.dtype} {shape}; numbers of shape ({images}, classes) were expected")
         if shape != (images, num_classes or shape[1]):
             raise UserError(
                 f"{path}: holds {shape[0]} images of {shape[1]} classes; {images} images of "
-                f"{num_classes or 'any number of'} classes were expected, run the inference again"
+                f"{num_classes or 'any number of'} classes were expected"
+                f"{f' by {form.told}' if form.told else ''}, run the inference again for this data set and model"
             )
         finite = np.isfinite(logits).all(axis=1)
         if not finite.all():
@@ -150,7 +214,7 @@ def read_logits(path: Path, images: int, num_classes: int | None) -> Iterator[np
 _Blocks = Iterator[tuple[tuple[int, ...], np.ndarray]]
 
 
-def _read_npy(path: Path, images: int, num_classes: int | None) -> _Blocks:
+def _read_npy(path: Path, images: int, form: Form) -> _Blocks:
     with open(path, "rb") as stream:
         try:
             header = arrays.read_header(stream)
@@ -165,22 +229,29 @@ def _read_npy(path: Path, images: int, num_classes: int | None) -> _Blocks:
             raise UserError(f"{path}: goes on after its array; run the inference again")
 
 
-def _read_bin(path: Path, images: int, num_classes: int | None) -> _Blocks:
-    if num_classes is None:
-        # A size alone cannot tell 1000 float32 classes from 2000 float16 ones.
-        raise UserError(f"{path}: a .bin does not say how many classes it holds; add --num_classes")
+def _read_bin(path: Path, images: int, form: Form) -> _Blocks:
+    # A size alone cannot tell 1,000 float16 classes from 500 float32 ones.
+    if form.dtype is None and not form.told:
+        raise UserError(
+            f"{path}: a .bin says neither how many classes it holds nor of which type, and no summary of infer.py, "
+            "figures of the reference or class folders of the data set do; add --outputs_dtype, or --reference"
+        )
     size = path.stat().st_size
-    for dtype in (np.float32, np.float16):
-        if size == images * num_classes * np.dtype(dtype).itemsize:
-            yield (images, num_classes), np.fromfile(path, dtype).reshape(images, num_classes)
+    dtypes = [form.dtype] if form.dtype else [np.dtype(np.float32), np.dtype(np.float16)]
+    for dtype in dtypes:
+        row_bytes = (form.num_classes or size // images // dtype.itemsize) * dtype.itemsize
+        if size and size == images * row_bytes:
+            yield (images, row_bytes // dtype.itemsize), np.fromfile(path, dtype).reshape(images, -1)
             return
+    wanted = f"{images} images of {form.num_classes or 'any number of'} classes"
+    sizes = " or ".join(f"{dtype.itemsize * images * (form.num_classes or 1)} as {dtype}" for dtype in dtypes)
     raise UserError(
-        f"{path}: has {size} bytes; {images} images of {num_classes} classes are {4 * images * num_classes} as float32 "
-        f"or {2 * images * num_classes} as float16, run the inference again or check --num_classes"
+        f"{path}: has {size} bytes; {wanted} are {sizes}{f' by {form.told}' if form.told else ''}; run the inference "
+        "again, or check --num_classes and --outputs_dtype"
     )
 
 
-def _read_txt(path: Path, images: int, num_classes: int | None) -> _Blocks:
+def _read_txt(path: Path, images: int, form: Form) -> _Blocks:
     try:
         text = path.read_text(encoding="ascii")
         rows = [np.array(line.split(), dtype=np.float64) for line in text.splitlines()]
@@ -200,8 +271,7 @@ def run_facts(folders: Iterable[Path], given: RunFacts) -> tuple[RunFacts, list[
     """
     summaries = {}
     for folder in folders:
-        absolute = Path(os.path.abspath(folder))
-        path = absolute.with_name(absolute.name + "_summary.json")
+        path = summary_of(folder)
         summaries[path] = _summary_facts(path)
     (first, facts), *others = summaries.items()
     for path, found in others:
@@ -225,12 +295,5 @@ def _summary_facts(path: Path) -> RunFacts:
 
 def count_skipped(manifests: Iterable[Path]) -> int | None:
     """Images that preprocess.py left out, from the sidecars beside the manifests' folders; None if any lacks one."""
-    skipped = 0
-    for manifest in manifests:
-        folder = Path(os.path.abspath(manifest)).parent
-        sidecar = folder.with_name(folder.name + ".json")
-        record = files.read_json(sidecar, "the sidecar of preprocess.py") if sidecar.exists() else None
-        if not isinstance(record, dict) or not isinstance(record.get("skipped"), list):
-            return None
-        skipped += len(record["skipped"])
-    return skipped
+    listed = [read_sidecar(manifest.parent).get("skipped") for manifest in manifests]
+    return sum(map(len, listed)) if all(isinstance(found, list) for found in listed) else None

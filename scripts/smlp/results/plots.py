@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .columns import PERCENTILES, THROUGHPUT_WAY, unique
+from .conditions import MARK
 from .throughput import Line, is_unstable
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     names = unique(one.name for model in models for one in columns[model] if not one.published)
     quoted = unique(one.name for model in models for one in columns[model] if one.published)
     figure, panels = _figure(len(models), 2, 7, 4.2, sharey=False)
-    unstable_anywhere = False
+    unstable_anywhere = marked_anywhere = False
     handles: dict[str, Line2D] = {}
     for axes, model in zip(panels, models, strict=True):
         for one in columns[model]:
@@ -113,6 +114,10 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
                 unstable_anywhere = True
                 at = [one.images_per_s[batch] for batch in unstable]
                 axes.plot(unstable, at, color=style["color"], marker=style["marker"], ls="", mfc="white", zorder=5)
+            for batch in sorted(one.marked & one.images_per_s.keys()):
+                marked_anywhere = True
+                place = (batch, one.images_per_s[batch])
+                axes.annotate(MARK, place, xytext=(4, 4), textcoords="offset points", color=style["color"])
         _batch_axis(axes, (batch for one in columns[model] for batch in one.images_per_s))
         rates = [rate for one in columns[model] for rate in one.images_per_s.values()]
         if rates and max(rates) > 8 * min(rates):  # a CPU beside an accelerator: from zero, its line would lie flat
@@ -124,6 +129,9 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     entries = [handles[name] for name in (*names, *quoted) if name in handles]
     if unstable_anywhere:
         entries.append(Line2D([], [], color="#555555", marker="o", mfc="white", ls="", label="open marker: unstable"))
+    if marked_anywhere:
+        label = f"{MARK}: under other conditions"
+        entries.append(Line2D([], [], color="#555555", ls="", label=label))
     if entries:
         # a handle of the usual length is too short to tell dashes with dots from a line
         longer = {"handlelength": 3.5} if any(one.way == THROUGHPUT_WAY for one in sum(columns.values(), [])) else {}

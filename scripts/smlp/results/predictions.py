@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +27,13 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    bins: Mapping[str, outputs.Bin], results: Mapping[str, Path], num_classes: int | None
-) -> tuple[list[Prediction], int | None]:
+    bins: Mapping[str, outputs.Bin], results: Mapping[str, Path], form: outputs.Form
+) -> tuple[list[Prediction], int]:
     """Rank every image's classes; one result file, or a block of a large one, is in memory at a time.
 
-    num_classes: None takes it from the first result. Returns the predictions, by index, and num_classes. Raises
-    UserError for a result that is not (images, classes) finite numbers, and for a label that is no class.
+    form: of the scores; what it does not say is that of the first result. Returns the predictions, by index, and the
+    number of classes. Raises UserError for a result that is not (images, classes) finite numbers, for a label that is
+    no class, and for scores that were rounded until the decisive ones were equal.
     """
     predictions: list[Prediction] = []
     first: tuple[Path, np.dtype] | None = None
@@ -39,10 +41,10 @@ def predict(
         path = results[stem]
         labels = np.array([row.label for row in held.rows])
         done = 0
-        for logits in outputs.read_logits(path, len(held.rows), num_classes):
+        for logits in outputs.read_logits(path, len(held.rows), form):
             if first is None:
                 first = (path, logits.dtype)
-                num_classes = logits.shape[1]
+                form = form._replace(num_classes=logits.shape[1])
             if logits.dtype != first[1]:
                 raise UserError(
                     f"{path}: holds {logits.dtype} where {first[0]} holds {first[1]}; they are of two runs, or it is "
@@ -55,11 +57,13 @@ def predict(
                     f"{logits.shape[1]} classes; score a model of this data set"
                 )
             block = slice(done, done + len(logits))
+            if path.suffix == ".txt":
+                _refuse_rounded_ties(path, logits, labels)
             ranked = (values.tolist() for values in rank_labels(logits, labels[block]))
             for row, predicted, rank in zip(held.rows[block], *ranked):
                 predictions.append(Prediction(row.index, row.image, row.label, predicted, rank))
             done += len(logits)
-    return sorted(predictions), num_classes
+    return sorted(predictions), form.num_classes
 
 
 def rank_labels(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +74,23 @@ def rank_labels(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
     own = logits[np.arange(len(labels)), labels][:, None]
     lower_index = np.arange(logits.shape[1]) < labels[:, None]
     return logits.argmax(axis=1), ((logits > own) | ((logits == own) & lower_index)).sum(axis=1)
+
+
+def _refuse_rounded_ties(path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Raise UserError if a text of six decimals has equal scores at the best place, or where the label is sixth or not.
+
+    ais_bench writes %f: the small scores of a softmax become equal, and the lowest class index would win.
+    """
+    own = logits[np.arange(len(labels)), labels][:, None]
+    better, equal = (logits > own).sum(axis=1), (logits == own).sum(axis=1) - 1
+    best = (logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    tied = best | ((better < 5) & (better + equal >= 5))
+    words = path.read_text(encoding="ascii").split() if tied.any() else []
+    if words and all(re.fullmatch(r"-?\d+\.\d{6}", word) for word in words):
+        raise UserError(
+            f"{path}: the decisive scores of line {int(tied.argmax()) + 1} are equal, as its six decimals have rounded "
+            "them; run the inference again with --outfmt NPY or BIN"
+        )
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

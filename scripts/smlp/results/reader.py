@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import jsonschema
 import yaml
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printable, unique
@@ -147,6 +147,7 @@ def _read_record(path: Path, kind: str) -> Record:
     failed = content.get("failed")
     if not isinstance(facts, dict) or not isinstance(failed, str | None):
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; make it again")
+    _check_identity(facts, failed, path)
     part = kind if failed is None else "failure"
     error = next(_validators()[part].iter_errors(facts), None)
     if error:
@@ -157,8 +158,55 @@ def _read_record(path: Path, kind: str) -> Record:
     if failed is not None:
         failed = failed.strip() or "no reason was given"
         facts = {key: value for key, value in facts.items() if key in _validators()[part].schema["properties"]}
+    facts = {**facts, "engine_id": (facts.get("engine") or {}).get("id", facts.get("engine_id"))}
     model, *target = (printable(facts.get(key) or "") for key in ("model", *Target._fields))
     return Record(path, model, Target(*target), batch, bool(facts.get("emulated")), failed, facts)
+
+
+def _check_identity(facts: Facts, failed: str | None, path: Path) -> None:
+    """Raise UserError if a file, or the latencies beside it, are not as they were written; others state no id."""
+    if identity.verify(facts, path) is None:
+        return
+    if failed != facts["identity"]["flags"].get("failed"):
+        raise UserError(f"{path}: is not as it was written, failed is {failed!r}; remove the file to make it anew")
+    if ".npy" in facts["identity"]["files"] and path.with_suffix(".npy").exists():
+        identity.check_files(facts, path, path, only=[".npy"])
+
+
+def check_join(accuracy: Iterable[Record], throughput: Iterable[Record]) -> None:
+    """Raise UserError if figures about the same engine, or about the same model, are not.
+
+    An accuracy and a throughput with the same names must be of one engine; all of a model must have started from the
+    same checkpoint or ONNX file, and all its accuracies must have the same reference. A file may leave that open.
+    """
+    accuracy, throughput = list(accuracy), list(throughput)
+    scored = {(record.model, record.target, record.batch): record for record in accuracy}
+    for record in throughput:
+        other = scored.get((record.model, record.target, record.batch))
+        ids = {one.facts["engine_id"] for one in (record, other) if one} - {None}
+        if len(ids) > 1:
+            raise UserError(
+                f"{record.path}: is about another engine than {other.path}, though both say {record.model}, "
+                f"{record.target}, batch size {record.batch}; run the older one again, or give them different names"
+            )
+    _check_same(accuracy, lambda facts: facts.get("reference_id"), "was judged by another reference than")
+    _check_same(
+        [*accuracy, *throughput],
+        lambda facts: (facts.get("start") or {}).get("id"),
+        "started from another checkpoint or ONNX file than",
+    )
+
+
+def _check_same(records: Iterable[Record], fact: Callable[[Facts], str | None], how: str) -> None:
+    firsts: dict[str, Record] = {}
+    for record in records:
+        if fact(record.facts) is None:
+            continue
+        first = firsts.setdefault(record.model, record)
+        if fact(first.facts) != fact(record.facts):
+            raise UserError(
+                f"{record.path}: {how} {first.path}, though both are about {record.model}; run the older one again"
+            )
 
 
 # For JSON 8.0 is an integer, and Python reads NaN and 1e400; frames hold 64 bits.

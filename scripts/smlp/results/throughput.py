@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas
 
+from ..core.provenance import Facts
+from . import conditions
 from .cells import EMULATED_MARK, NONE, Footnotes, Table, make_table, texts
 from .columns import LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, frame, rows, unique
+from .conditions import MARK
 from .reader import Published, Record, Target
 
 TARGET = list(Target._fields)
@@ -46,28 +51,48 @@ class Line:
     emulated: bool = False
 
     @property
+    def marked(self) -> set[int]:
+        """Batch sizes that were measured under other conditions than most rows of the model."""
+        return set(self.rows.index[is_marked(self.rows)])
+
+    @property
     def published(self) -> bool:
         return self.target is None
 
 
 def make_throughput(records: Iterable[Record]) -> pandas.DataFrame:
     """One row per record, with the columns THROUGHPUT."""
+    records = list(records)
     return frame(
         THROUGHPUT,
         [
             {
                 **record.known,
-                "engine_sha256": (record.facts.get("engine") or {}).get("sha256"),
+                "conditions": own.id,
+                "other_conditions": own.differs,
+                "usable_processors": _usable(record.facts.get("fingerprint")),
+                "file": str(record.path),
                 "cpu_model": (record.facts.get("host") or {}).get("cpu_model"),
             }
-            for record in records
+            for record, own in zip(records, conditions.of_records(records), strict=True)
         ],
     )
+
+
+def _usable(fingerprint: Facts | None) -> int | None:
+    processors = (fingerprint or {}).get("processors") or {}
+    known = [processors[key] for key in ("affinity", "quota") if processors.get(key)]
+    return max(1, int(min(known))) if known else None
 
 
 def is_unstable(table: pandas.DataFrame) -> pandas.Series:
     """Which rows were measured while latency had not settled, or drifted."""
     return table["stable"].eq(False).fillna(False)
+
+
+def is_marked(table: pandas.DataFrame) -> pandas.Series:
+    """Which rows were measured under other conditions than most rows of their model."""
+    return table["other_conditions"].notna()
 
 
 def make_lines(table: pandas.DataFrame, model: str, published: Iterable[Published]) -> list[Line]:
@@ -115,6 +140,7 @@ def make_throughput_tables(model: str, lines: Sequence[Line]) -> list[Table]:
         )
     if any(is_unstable(line.rows).any() for line in lines):
         notes.append("*: unstable, latency had not settled or drifted; measure again on an idle machine.")
+    notes += _notes_of_conditions(lines)
     if any(line.emulated for line in lines):
         notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
     notes += [note for line in lines if not line.published for note in _measured_note(line)]
@@ -132,17 +158,40 @@ def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
         return f"failed {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
     if batch not in line.images_per_s:
         return NONE
-    return f"{line.images_per_s[batch]:.1f}" + "*" * bool(is_unstable(line.rows).get(batch, False))
+    marks = "*" * bool(is_unstable(line.rows).get(batch, False)) + MARK * (batch in line.marked)
+    return f"{line.images_per_s[batch]:.1f}{marks}"
 
 
 def _best(line: Line) -> int | None:
-    """The batch size of the highest throughput, the smaller one of equals."""
-    return min(line.images_per_s, key=lambda batch: (-line.images_per_s[batch], batch), default=None)
+    """The batch size of the highest throughput, the smaller one of equals; a marked one if there are no others."""
+    comparable = line.images_per_s.keys() - line.marked or line.images_per_s
+    return min(comparable, key=lambda batch: (-line.images_per_s[batch], batch), default=None)
 
 
 def _best_cell(line: Line) -> str:
     batch = _best(line)
     return NONE if batch is None else f"{_rate(line, batch, Footnotes())} (bs {batch})"
+
+
+def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
+    """What differs in marked rows, once for all rows in which the same differs, and what measures them anew."""
+    measured = pandas.concat([line.rows for line in lines])
+    measured = measured[measured["way"] == LATENCY_WAY]
+    threads = measured.loc[~is_marked(measured), "threads"].max()
+    found: dict[str, list[Any]] = {}
+    for row in rows(measured[is_marked(measured)]):
+        found.setdefault(row.other_conditions, []).append(row)
+    notes = [
+        f"{MARK}: measured under other conditions than most rows; it enters no ratio and no best row with them. "
+        "The command of its line measures it again; add the --configfile of this sweep, if it has one."
+    ] * bool(found)
+    for differs, marked in found.items():
+        names = ", ".join(f"{Target(row.backend, row.precision, row.variant)} batch size {row.batch}" for row in marked)
+        again = [shlex.quote(row.file) for row in marked if Path(row.file).parent.name != "imported"]
+        cores = "all" if pandas.isna(threads) else threads
+        command = f"; snakemake --cores {cores} --forcerun {' '.join(again)}" if again else ""
+        notes.append(f"{MARK} {differs}: {names}{command}.")
+    return notes
 
 
 def _measured_note(line: Line) -> list[str]:
@@ -194,6 +243,10 @@ def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int]) 
 def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) -> str:
     if batch not in line.images_per_s or base_batch not in base.images_per_s:
         return NONE
+    if base.published and batch in line.marked:
+        return NONE
+    if not base.published and line.rows["conditions"].get(batch) != base.rows["conditions"].get(base_batch):
+        return NONE
     return f"{line.images_per_s[batch] / base.images_per_s[base_batch]:.2f}"
 
 
@@ -205,5 +258,6 @@ def make_detail_table(table: pandas.DataFrame) -> Table:
     one_way = not (table["way"] == THROUGHPUT_WAY).any()
     shown = texts(THROUGHPUT, table, without=("way", "requests", "streams", "threads") if one_way else ())
     shown.loc[table["emulated"], "backend"] += EMULATED_MARK
+    shown.loc[is_marked(table), "images_per_s"] += MARK
     shown.loc[table["failed"].notna(), "images_per_s"] = "failed"
     return make_table("Measurements in detail", THROUGHPUT, shown)

@@ -74,8 +74,7 @@ class Hosts:
 
     def compiling_tools(self, backend: str) -> dict[str, str | None]:
         """Versions of what a backend compiles with."""
-        found = backends.load(backend)
-        return versions(found.packages if found.compile_packages is None else found.compile_packages)
+        return versions(backends.load(backend).made_by)
 
     def _python(self, backend: str) -> str:
         return shlex.quote(self._known(backend).get("python", "python"))

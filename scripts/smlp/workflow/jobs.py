@@ -6,8 +6,9 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
-from ..core import environment
+from ..core import cli, environment, host
 from .targets import Settings
 
 # Snakemake sets these to a job's threads (snakemake/shell.py); our commands are told their threads by a flag. The first
@@ -47,3 +48,22 @@ def clear_environment() -> list[str]:
     for name in names:
         del os.environ[name]
     return names
+
+
+def usable_cores(workflow: Any) -> int:
+    """The cores of this run, 1 if it only submits jobs. More than this process may keep busy are cut off, with a word.
+
+    More threads than that would wait for each other, and the figures would be those of the waiting.
+    """
+    asked, usable = workflow.resource_settings.cores, host.usable_processors()
+    if not asked or asked <= usable:
+        return asked or 1
+    if workflow.is_main_process:
+        about = host.processors()
+        quota = "none" if about["quota"] is None else f"{about['quota']:g}"
+        cli.say(
+            f"--cores {asked}: cut to {usable}, all that this process may use (affinity {about['affinity']}, CPU quota "
+            f"{quota})"
+        )
+    workflow.resource_settings.cores = workflow.global_resources["_cores"] = usable
+    return usable

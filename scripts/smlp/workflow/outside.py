@@ -100,6 +100,12 @@ class Contents:
             for entry, sha256 in zip(entries, digests, strict=True)
         )
 
+    def classes(self) -> str:
+        """How many class folders the images have, which the sidecar of each shard states; "None" if they are flat."""
+        if self._sweep.is_demo:
+            return _OWN
+        return str(dataset.count_classes(self._entries)) if Path(self._root).exists() else _ABSENT
+
     def calibration(self) -> str:
         """Paths and contents of the images that are drawn for calibration."""
         root, is_demo = self._drawn["root"], self._sweep.is_demo

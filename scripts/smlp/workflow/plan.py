@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import backends
+from ..core import files
 from ..core.cli import UserError
 from ..models import preprocessing
 from . import settings, targets
@@ -136,6 +137,10 @@ class Sweep:
         """What everything about a model is made from: its checkpoint, or the ONNX file that replaces the export."""
         return f"results/retrieve/{model}/" + ("checkpoint.pth" if self._has_checkpoint(model) else "model.onnx")
 
+    def start_sidecar(self, model: str) -> str:
+        """The sidecar of what everything about a model is made from."""
+        return _sidecar(self.start(model))
+
     def export_flags(self, model: str, opset: str) -> list[str]:
         """All flags of the export but where to write. opset: "", or "_opset<version>"."""
         entry = self._models[model]
@@ -169,15 +174,19 @@ class Sweep:
         """The file that an engine is compiled from."""
         return self.onnx_file(cell) if _compiles_from(cell) == "onnx" else self.start(cell.model)
 
-    def source_sidecar(self, cell: Cell) -> list[str]:
-        """What compile.py reads beside an ONNX file. It is made with it, and its times do not matter."""
-        return [self.onnx_file(cell).replace(".onnx", ".json")] if _compiles_from(cell) == "onnx" else []
+    def source_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that an engine is compiled from."""
+        return _sidecar(self.source(cell))
 
     def calibration(self, cell: Cell) -> list[str]:
         """The calibration bins of an engine, none if its precision needs none."""
         if cell.precision not in backends.load(cell.backend).calibrated:
             return []
         return [f"results/preprocess/{self.dataset}/{self.transform(cell.model)}/calibration"]
+
+    def calibration_sidecar(self, cell: Cell) -> list[str]:
+        """The sidecar of an engine's calibration bins."""
+        return [f"{folder}.json" for folder in self.calibration(cell)]
 
     def options(self, cell: Cell) -> dict[str, str]:
         """Every option of compiling an engine: what the target says, what the settings say, what the sweep gives."""
@@ -238,6 +247,10 @@ class Sweep:
         suffixes = backends.load(cell.backend).companions
         return [str(Path(self.engine(cell)).with_suffix(suffix)) for suffix in suffixes]
 
+    def engine_sidecar(self, cell: Cell) -> str:
+        """The sidecar of the file that a backend runs."""
+        return _sidecar(self.engine(cell))
+
     # preprocess
 
     @property
@@ -249,6 +262,10 @@ class Sweep:
         """The folder of one shard's bins, preprocessed for the model's transform."""
         return self._shard(self.transform(model), shard)
 
+    def bins_sidecar(self, model: str, shard: int | str) -> str:
+        """The sidecar of one shard's bins."""
+        return f"{self.bins(model, shard)}.json"
+
     def all_bins(self, model: str) -> list[str]:
         """The folders of all shards' bins."""
         return self.scored(self.transform(model))
@@ -256,6 +273,10 @@ class Sweep:
     def scored(self, transform: str) -> list[str]:
         """The folders of the bins of all images that are scored."""
         return [self._shard(transform, shard) for shard in self.shards]
+
+    def scored_sidecars(self, transform: str) -> list[str]:
+        """The sidecars of the bins of all images that are scored."""
+        return [f"{folder}.json" for folder in self.scored(transform)]
 
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
@@ -286,6 +307,27 @@ class Sweep:
         """The result folders of every shard; none of imported results."""
         folder = f"results/infer/{cell.place}/{self.dataset}/bs{cell.batch}"
         return [] if self.imported(cell) else [f"{folder}/shard-{shard}" for shard in self.shards]
+
+    def own_summaries(self, cell: Cell) -> list[str]:
+        """The summaries of an engine's result folders; none of imported results."""
+        return [f"{folder}_summary.json" for folder in self.own_outputs(cell)]
+
+    def chain(self, cell: Cell) -> list[str]:
+        """The sidecars of all that an engine's outputs come from: images, start, graphs, engine, bins."""
+        found = self.demo_images + self.scored_sidecars(self.transform(cell.model))
+        if not self.own_outputs(cell):
+            return found
+        found.append(self.engine_sidecar(cell))
+        if not self._is_ready_made(cell):
+            graphs = [self.onnx_file(cell)] if _compiles_from(cell) == "onnx" else []
+            graphs += [graph.replace("_uint8.onnx", ".onnx") for graph in graphs]
+            found += map(_sidecar, [self.start(cell.model), *graphs])
+            found += [f"{folder}.json" for folder in self.calibration(cell)]
+        return list(dict.fromkeys(found))
+
+    def engine_flags(self, cell: Cell) -> list[str]:
+        """The engine that must have made the outputs; of imported results nobody tells."""
+        return flags({"engine": self.engine(cell)}) if self.own_outputs(cell) else []
 
     def imported(self, cell: Cell) -> list[str]:
         """Result folders of an engine under `infer.import`: one per shard, or one for all, or none."""
@@ -358,6 +400,10 @@ class Sweep:
     def _is_ready_made(self, cell: Cell) -> bool:
         key = backends.load(cell.backend).ready_made
         return key is not None and cell.batch in self._models[cell.model].get(key, {})
+
+
+def _sidecar(file: str) -> str:
+    return str(files.sidecar_path(file))
 
 
 def _compiles_from(cell: Cell) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from smlp import backends
 from smlp.backends import aotinductor
 from smlp.backends.base import EngineFailure
-from smlp.core import files
+from smlp.core import files, identity
 from smlp.core.cli import UserError
 from smlp.models import architectures
 from smlp.models.smlpnet import SMLPNet
@@ -60,8 +60,13 @@ def compiled(checkpoint, folder, precision):
     """Path and sidecar of an engine of batch 2, as scripts/compile.py leaves them."""
     path = folder / "bs2.pt2"
     facts = aotinductor.compile_engine(checkpoint, path, precision=precision, batch_size=2, options={})
-    facts = {"backend": "aotinductor", "precision": precision, **facts, "sha256": files.digest(path)}
-    files.write_json(path.with_suffix(".json"), facts)
+    return described(path, {"backend": "aotinductor", "precision": precision, **facts})
+
+
+def described(path, facts):
+    """The engine `path`, with a sidecar that vouches for it and states these facts."""
+    state = identity.state("engine", identity.contents(path))
+    files.write_json(path.with_suffix(".json"), identity.sealed({**facts, **state}))
     return path
 
 
@@ -95,9 +100,12 @@ def test_scratch_files_in_a_path_with_a_blank_are_refused(checkpoint, tmp_path, 
 def refused(fp32, tmp_path, **changed):
     """The error on opening a copy of the engine whose sidecar says something else."""
     copy = shutil.copy(fp32, tmp_path / "copy.pt2")
-    facts = json.loads(fp32.with_suffix(".json").read_text())
-    files.write_json(tmp_path / "copy.json", {key: value for key, value in {**facts, **changed}.items() if value})
-    with pytest.raises(UserError) as error, open_engine(tmp_path / "copy.pt2")[2]:
+    described(copy, {**json.loads(fp32.with_suffix(".json").read_text()), **changed})
+    return refusal(copy)
+
+
+def refusal(copy):
+    with pytest.raises(UserError) as error, open_engine(copy)[2]:
         pass
     assert str(copy) in str(error.value)
     return str(error.value)
@@ -152,11 +160,18 @@ def test_another_batch_is_refused_before_it_runs(fp32):
 
 
 def test_an_engine_that_nobody_vouches_for_is_refused(fp32, tmp_path):
-    assert "no sidecar copy.json vouches for it" in refused(fp32, tmp_path, sha256="")
+    assert "no sidecar copy.json vouches for it" in refusal(shutil.copy(fp32, tmp_path / "copy.pt2"))
+    facts = json.loads(fp32.with_suffix(".json").read_text())
+    stripped = {key: value for key, value in facts.items() if key not in ("id", "identity", "seal")}
+    files.write_json(tmp_path / "copy.json", stripped)
+    assert "no sidecar copy.json vouches for it" in refusal(tmp_path / "copy.pt2")
 
 
 def test_an_engine_that_is_not_the_one_described_is_refused(fp32, tmp_path):
-    assert "is not the file that copy.json" in refused(fp32, tmp_path, sha256="0" * 64)
+    copy = shutil.copy(fp32, tmp_path / "copy.pt2")
+    shutil.copy(fp32.with_suffix(".json"), tmp_path / "copy.json")
+    copy.write_bytes(copy.read_bytes() + b"\0")
+    assert f"is not the file that {tmp_path / 'copy.json'} describes" in refusal(copy)
 
 
 def test_another_processor_is_refused(fp32, tmp_path):
@@ -176,8 +191,7 @@ def test_another_torch_is_refused(fp32, tmp_path):
 def test_an_engine_for_cuda_is_refused_on_the_cpu_and_the_other_way_round(fp32, tmp_path):
     copy = tmp_path / "copy.pt2"
     shutil.copy(fp32, copy)
-    facts = {**json.loads(fp32.with_suffix(".json").read_text()), "device": "cuda"}
-    files.write_json(copy.with_suffix(".json"), facts)
+    described(copy, {**json.loads(fp32.with_suffix(".json").read_text()), "device": "cuda"})
     with pytest.raises(UserError, match="was compiled for cuda, not for 'cpu'; add --device cuda"):
         open_engine(copy, device="cpu")
     with pytest.raises(UserError, match="was compiled for cpu, not for 'cuda:0'; add --device cpu"):
@@ -187,8 +201,7 @@ def test_an_engine_for_cuda_is_refused_on_the_cpu_and_the_other_way_round(fp32, 
 def test_a_file_that_is_no_package_is_refused(fp32, tmp_path):
     junk = tmp_path / "junk.pt2"
     junk.write_bytes(b"PK but not much of it")
-    facts = {**json.loads(fp32.with_suffix(".json").read_text()), "sha256": files.digest(junk)}
-    files.write_json(junk.with_suffix(".json"), facts)
+    described(junk, json.loads(fp32.with_suffix(".json").read_text()))
     with pytest.raises(UserError, match="junk.pt2: is no package that this backend compiled"), open_engine(junk)[2]:
         pass
 

@@ -16,7 +16,7 @@ from smlp.core import lock
 from smlp.core.cli import UserError
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
-KINDS = ("text", "integer", "boolean", "file", "folder")
+KINDS = ("text", "integer", "boolean", "file", "folder", "program")
 TOY = Backend(
     name="toy",
     suffix=".toy",

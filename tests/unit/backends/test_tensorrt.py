@@ -16,7 +16,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from smlp.backends import tensorrt
-from smlp.core import files
 from smlp.core.cli import UserError
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "trtexec"
@@ -199,7 +198,7 @@ def test_build_read_back_and_run(network, trtexec, tmp_path, version, precision)
     assert ("--fp16" in log.read_text()) == (version == "7.2.1")
 
     images = np.random.default_rng(1).standard_normal((8, 3, 4, 4)).astype(np.float32)
-    facts["sha256"] = files.digest(plan)
+    facts["identity"] = {}
     with tensorrt.open_engine(plan, device="cuda:0", threads=None, facts=facts) as engine:
         assert engine.batch == 8
         outputs, timings = engine.run(images)
@@ -210,7 +209,7 @@ def test_build_read_back_and_run(network, trtexec, tmp_path, version, precision)
 
 def compiled(network, tmp_path):
     facts = tensorrt.compile_engine(network, tmp_path / "e.plan", precision="fp32", batch_size=2, options={})
-    return tmp_path / "e.plan", {**facts, "sha256": "vouched for"}
+    return tmp_path / "e.plan", {**facts, "identity": {}}
 
 
 def test_another_gpu_is_refused(network, trtexec, tmp_path):
@@ -226,7 +225,7 @@ def test_another_gpu_is_refused(network, trtexec, tmp_path):
 def test_an_engine_that_nobody_vouches_for_is_refused(network, trtexec, tmp_path):
     trtexec("8.6.1")
     plan, facts = compiled(network[0], tmp_path)
-    del facts["sha256"]
+    del facts["identity"]
     with pytest.raises(UserError, match="e.plan: is code for a GPU, and no sidecar"):
         tensorrt.open_engine(plan, device="cuda:0", threads=None, facts=facts)
 
@@ -254,7 +253,7 @@ def test_neither_trtexec_nor_the_package(network, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"'tensorrt'.*no trtexec on the PATH"):
         tensorrt.compile_engine(network[0], tmp_path / "e.plan", precision="fp32", batch_size=1, options={})
-    facts = {"sha256": "x", "tensorrt": "8.6.1", "gpu": "Tesla T4"}
+    facts = {"identity": {}, "tensorrt": "8.6.1", "gpu": "Tesla T4"}
     with pytest.raises(UserError, match="needs the Python package 'tensorrt'.*no trtexec on the PATH"):
         tensorrt.open_engine(tmp_path / "e.plan", device="cuda:0", threads=None, facts=facts)
 

@@ -28,7 +28,7 @@ def test_scores_agree_with_scikit_learn(run, capsys, evaluated):
 @pytest.mark.parametrize("suffix", [".npy", ".bin", ".txt"])
 def test_every_format_scores_the_same(tmp_path, suffix, capsys, evaluate, make_run):
     run = make_run(tmp_path, suffix=suffix)
-    assert evaluate.main(run.flags("--num_classes", CLASSES)) == 0
+    assert evaluate.main(run.flags("--outputs_dtype", "float32")) == 0
     assert capsys.readouterr().out == f"acc1:{run.top(1):.4f}, acc5:{run.top(5):.4f}\n"
 
 
@@ -38,7 +38,7 @@ def test_results_may_be_float16(tmp_path, capsys, evaluate, write_result, make_r
     for index in range(12):
         run.result(index).unlink()
         write_result(run.result(index, ".bin"), run.logits[index : index + 1])
-    assert evaluate.main(run.flags("--num_classes", CLASSES)) == 0
+    assert evaluate.main(run.flags("--outputs_dtype", "float16")) == 0
     assert capsys.readouterr().out == f"acc1:{run.top(1):.4f}, acc5:{run.top(5):.4f}\n"
 
 
@@ -134,9 +134,7 @@ def test_what_ais_bench_and_snakemake_leave_is_no_result(run, evaluated):
 def test_facts_come_from_the_summary_of_infer(run, evaluated):
     summary = run.write_summary()
     report = evaluated(run)
-    facts = {
-        key: report[key] for key in ("model", "backend", "precision", "batch", "device", "emulated", "engine_sha256")
-    }
+    facts = {key: report[key] for key in ("model", "backend", "precision", "batch", "device", "emulated", "engine_id")}
     assert facts == {
         "model": "smlpnet_tiny",
         "backend": "openvino",
@@ -144,7 +142,7 @@ def test_facts_come_from_the_summary_of_infer(run, evaluated):
         "batch": 8,
         "device": "CPU",
         "emulated": True,
-        "engine_sha256": "ab" * 32,
+        "engine_id": "ab" * 32,
     }
     assert report["inputs"]["summary_0"]["path"] == str(summary)
     assert report["inputs"]["labels_0"]["path"] == str(run.manifest)

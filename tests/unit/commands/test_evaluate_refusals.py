@@ -122,15 +122,7 @@ def test_a_short_bin_is_refused(tmp_path, cut, make_run, assert_refused):
     run = make_run(tmp_path, suffix=".bin")
     path = run.result(5, ".bin")
     path.write_bytes(path.read_bytes()[:-cut])  # half of float32 looks like float16, were it not for the others
-    assert_refused(run.flags("--num_classes", CLASSES), "batch-00005_0.bin")
-
-
-def test_a_bin_needs_the_number_of_classes(tmp_path, evaluated, make_run, assert_refused):
-    run = make_run(tmp_path, suffix=".bin")
-    assert_refused(run.flags(), "batch-00000_0.bin", "--num_classes")
-    assert_refused(run.flags("--num_classes", CLASSES + 1), "batch-00000_0.bin", "40 bytes", "44 as float32")
-    run.write_summary(num_classes=CLASSES)
-    assert evaluated(run)["num_classes"] == CLASSES
+    assert_refused(run.flags("--outputs_dtype", "float32"), "batch-00005_0.bin")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_sidecar_states_the_graph_and_the_proof(tiny):
     assert set(sidecar["largest_difference"]) == {"batch_1", "batch_3"}
     assert all(0 <= difference < 1e-4 for difference in sidecar["largest_difference"].values())
     assert (sidecar["tolerance"], sidecar["compared_with"]) == (1e-4, "PyTorch")
-    assert sidecar["sha256"] == files.digest(tiny.onnx)
+    assert sidecar["identity"]["files"] == {".onnx": files.digest(tiny.onnx)}
     assert sidecar["inputs"] == {"checkpoint": {"path": str(tiny.pth), "sha256": files.digest(tiny.pth)}}
     assert {"torch", "timm", "onnx", "onnxruntime", "python"} <= set(sidecar["versions"])
     assert sidecar["emulated"] is False
@@ -204,7 +204,7 @@ def test_a_missing_checkpoint_is_one_line_and_leaves_nothing(command, tmp_path):
     target = tmp_path / "out" / "x.onnx"
     finished = command("export", *flags(tmp_path / "no ne.pth", target))
     assert finished.returncode == 1
-    assert finished.stderr.startswith(f"error: {tmp_path / 'no ne.pth'}: no such checkpoint")
+    assert finished.stderr.startswith(f"error: {tmp_path / 'no ne.pth'}: no such file")
     assert finished.stderr.count("\n") == 1
     assert contents(tmp_path) in ([], ["out"])
 
@@ -244,7 +244,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
     assert sidecar["compared_with"] == "itself at batch 1"
     assert (sidecar["num_classes"], sidecar["opset"], sidecar["macs"]) == (7, 11, onnx_graph.macs(onnx.load(tiny.onnx)))
-    assert sidecar["sha256"] == files.digest(target)
+    assert sidecar["identity"]["files"] == {".onnx": files.digest(target)}
     assert onnx.load(source).graph.input[0].name == "data"
 
 
@@ -304,4 +304,4 @@ def test_an_output_that_is_no_list_of_scores_is_refused(export, tmp_path):
 def test_a_ready_made_file_that_is_no_onnx_is_refused(export, tmp_path):
     (tmp_path / "x.onnx").write_text("PK no")
     assert "x.onnx: is not a valid ONNX file" in refusal(export, tmp_path, tmp_path / "x.onnx")
-    assert "none.onnx: no such ONNX file" in refusal(export, tmp_path, tmp_path / "none.onnx")
+    assert "none.onnx: no such file" in refusal(export, tmp_path, tmp_path / "none.onnx")

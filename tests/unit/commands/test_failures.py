@@ -9,7 +9,8 @@ import pytest
 from smlp import backends
 from smlp.backends import onnxruntime, openvino
 from smlp.backends.base import EngineFailure, memory_named
-from smlp.core import cli, files
+from smlp.core import cli, files, identity
+from smlp.core.runs import RunFacts
 
 
 class Session:
@@ -72,10 +73,9 @@ def test_in_a_sweep_every_stage_passes_the_reason_on(load_command, refusing, mix
     sidecar = json.loads(engine.with_suffix(".json").read_text())
     assert (sidecar["failed"], sidecar["batch"]) == ("the compiler says no", 4)
     assert capsys.readouterr().err == "no engine: the compiler says no\n"
-    record = {
-        "failed": "the compiler says no",
-        "smlp": {"model": "mine", "backend": "onnxruntime", "precision": "fp32", "batch": 4},
-    }
+    about = {"model": "mine", "backend": "onnxruntime", "precision": "fp32", "batch": 4}
+    run_facts = RunFacts(**about, engine_path=str(engine), engine_id=identity.known(engine).id)
+    record = run_facts.failure("the compiler says no")
 
     run = ["--model", str(engine), "--model_label", "mine", "--input", str(bins), "--output"]
     for name, target, written in [
@@ -116,7 +116,9 @@ def test_a_record_names_the_variant(load_command, bins, tmp_path):
     files.write_json(engine.with_suffix(".json"), {"failed": "no", **about})
     run = ["--model", str(engine), "--input", str(bins), "--output", str(tmp_path / "bs4.json"), "--record_failure"]
     assert load_command("measure").main([*run, "--variant", "opset17"]) == 0
-    assert json.loads((tmp_path / "bs4.json").read_text())["smlp"] == {"model": "bs4", **about}
+    record = json.loads((tmp_path / "bs4.json").read_text())
+    known = RunFacts(model="bs4", **about, engine_path=str(engine), engine_id=identity.known(engine).id)
+    assert record == known.failure("no")
 
 
 def test_an_engine_without_a_sidecar_leaves_a_record_too(load_command, mixer_onnx, bins, tmp_path, monkeypatch):
@@ -126,7 +128,8 @@ def test_an_engine_without_a_sidecar_leaves_a_record_too(load_command, mixer_onn
     assert load_command("measure").main([*flags, "--input", str(bins), "--output", str(tmp_path / "bs2.json")]) == 0
     record = json.loads((tmp_path / "bs2.json").read_text())
     assert record["failed"].startswith("batch 2 does not fit into memory")
-    assert record["smlp"] == {"model": "m", "backend": "onnxruntime", "precision": None, "batch": 2}
+    engine = {"engine_path": str(tmp_path / "m.onnx"), "engine_id": identity.known(tmp_path / "m.onnx").id}
+    assert record == RunFacts("m", "onnxruntime", batch=2, **engine).failure(record["failed"])
 
 
 def test_too_little_memory_at_a_run_is_such_a_failure(mixer_onnx, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from smlp.backends.base import Engine
-from smlp.core import files
+from smlp.core import files, identity
 from smlp.core.cli import UserError
 from smlp.core.tensor import TensorInfo
 from smlp.data import bins
@@ -172,8 +172,24 @@ def test_text_has_one_line_per_image(infer, place):
     place.add("a.bin", count=4)
     assert infer.main(place.flags("--outfmt", "txt")) == 0
     text = (place.out / "run" / "a_0.txt").read_text()
-    assert re.fullmatch(r"((-?\d+\.\d{6} ){5}\n){4}", text)
+    assert [len(line.split(" ")) for line in text.split("\n")] == [6, 6, 6, 6, 1]
     np.testing.assert_allclose(np.loadtxt(io.StringIO(text)), place.expected("a.bin"), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_text_keeps_every_bit_of_a_score(infer, tmp_path, dtype):
+    random = np.random.default_rng(0)
+    scores = (random.normal(size=(50, 20)) * 10.0 ** random.integers(-7, 4, (50, 20))).astype(dtype)
+    scores[0, :3] = np.nextafter(dtype(0.1), dtype([0, 1, 2]))
+    infer._append(tmp_path / "a.txt", scores, 50)
+    np.testing.assert_array_equal(np.loadtxt(tmp_path / "a.txt").astype(dtype), scores)
+
+
+def test_the_summary_states_the_outputs(infer, place):
+    place.add("a.bin")
+    assert infer.main(place.flags("--outfmt", "BIN")) == 0
+    (output,) = place.summary()["smlp"]["outputs"]
+    assert (output["dtype"], output["shape"]) == ("float32", [4, 5]) and output["name"]
 
 
 def test_text_keeps_whole_numbers_whole(infer, tmp_path):
@@ -211,7 +227,7 @@ def test_the_summary_has_the_keys_and_lines_of_ais_bench(infer, place, monkeypat
     ours = summary["smlp"]
     assert (ours["model"], ours["backend"], ours["precision"], ours["batch"]) == ("bs4", "onnxruntime", "unknown", 4)
     assert (ours["device"], ours["threads"], ours["images"], ours["emulated"]) == ("cpu", None, 5, False)
-    assert ours["engine"] == {"path": str(place.engine), "sha256": files.digest(place.engine)}
+    assert ours["engine"] == {"path": str(place.engine), "id": identity.known(place.engine).id}
     assert {"python", "onnxruntime", "numpy"} <= set(ours["versions"])
 
     lines = capsys.readouterr().out.splitlines()

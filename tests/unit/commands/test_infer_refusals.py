@@ -185,7 +185,7 @@ def test_an_engine_with_two_inputs_is_refused(infer, place):
 def test_a_damaged_sidecar_is_refused(infer, place):
     place.add("a.bin")
     (place.root / "bs4.json").write_text("[1, 2]")
-    assert refusal(infer, place).startswith(f"{place.root / 'bs4.json'}: is not the sidecar of an engine")
+    assert refusal(infer, place).startswith(f"{place.root / 'bs4.json'}: is no sidecar")
     (place.root / "bs4.json").write_text('{"backend": "tensorflow"}')
     assert "backend 'tensorflow' is not known; choose one of" in refusal(infer, place)
 

@@ -304,14 +304,14 @@ def test_a_value_that_is_not_finite_is_named_by_its_row_in_the_whole_array(tmp_p
     scores[5, 1] = np.nan
     np.save(tmp_path / "a_0.npy", scores)
     with pytest.raises(UserError, match="a_0.npy: row 5 is not finite"):
-        list(results_outputs.read_logits(tmp_path / "a_0.npy", 7, 3))
+        list(results_outputs.read_logits(tmp_path / "a_0.npy", 7, results_outputs.Form()))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 def test_measuring_takes_the_same_images(load_command, made, way):
     engine = types.SimpleNamespace(inputs=[FLOATS])
-    wanted = load_command("measure").load_images(str(made["files", "float32"][0]), engine, 4)
-    found = load_command("measure").load_images(str(made[way][0]), engine, 4)
+    wanted = load_command("measure").load_images(str(made["files", "float32"][0]), engine, 4)[0]
+    found = load_command("measure").load_images(str(made[way][0]), engine, 4)[0]
     assert len(found) == len(wanted) == 2
     np.testing.assert_array_equal(np.stack(found), np.stack(wanted))
 

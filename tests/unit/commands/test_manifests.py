@@ -14,10 +14,12 @@ LATIN_1 = os.fsdecode(b"caf\xe9.JPEG")
 @pytest.fixture
 def shard(tmp_path, command, jpeg, mixer_onnx):
     """A folder with an engine bs2.onnx and the preprocessed shard `bins` of three images, one with an odd name."""
-    for name in ("a.JPEG", LATIN_1, "z, z.JPEG"):
-        path = tmp_path / "data" / "val" / "cats" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(len(name)))
+    names = ("a.JPEG", LATIN_1, "z, z.JPEG")
+    (tmp_path / "data" / "val").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "data" / "val" / name).write_bytes(jpeg(len(name)))
+    labels = "".join(f"{name} 0\n" for name in names)
+    (tmp_path / "data" / "val_label.txt").write_text(labels, errors="surrogateescape")
     mixer_onnx(tmp_path / "bs2.onnx", 2, size=(3, 224, 224))
     done = command("preprocess", "--data_root", tmp_path / "data", "--save_dir", tmp_path / "bins", "--workers", 1)
     assert done.returncode == 0, done.stderr
@@ -36,7 +38,7 @@ def measure(command, shard):
 
 
 def test_an_image_whose_name_is_no_utf_8_is_inferred_and_measured(shard, command):
-    assert [row.image for row in dataset.read_manifest(shard / "bins" / "manifest.csv")][1] == f"val/cats/{LATIN_1}"
+    assert [row.image for row in dataset.read_manifest(shard / "bins" / "manifest.csv")][1] == f"val/{LATIN_1}"
     done = infer(command, shard)
     assert done.returncode == 0, done.stderr
     assert [np.load(shard / "out" / f"batch-0000{index}_0.npy").shape for index in range(3)] == [(1, 5)] * 3

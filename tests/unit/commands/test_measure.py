@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from smlp.backends.base import Engine, Timings, Together
-from smlp.core import files
+from smlp.core import identity
 from smlp.core.cli import UserError
 from smlp.core.tensor import TensorInfo
 from smlp.results import statistics
@@ -184,23 +184,23 @@ def batches(loaded):
 def test_images_are_loaded_as_whole_batches(measure, clock, tmp_path, counts, expected):
     bins_of(tmp_path / "bins", *counts)
     engine = Scripted(clock, lambda run: 1.0)
-    loaded = measure.load_images(str(tmp_path / "bins"), engine, 2)
+    loaded = measure.load_images(str(tmp_path / "bins"), engine, 2)[0]
     assert batches(loaded) == expected
     assert all(batch.shape == (2, *SIZE) and batch.dtype == np.float32 for batch in loaded)
 
 
 def test_images_repeat_if_there_are_fewer_than_a_batch(measure, clock, tmp_path):
     bins_of(tmp_path / "bins", 1, 1, 1)
-    loaded = measure.load_images(str(tmp_path / "bins"), Scripted(clock, None, 8), 8)
+    loaded = measure.load_images(str(tmp_path / "bins"), Scripted(clock, None, 8), 8)[0]
     assert batches(loaded) == [[0, 10, 20, 0, 10, 20, 0, 10]]
 
 
 def test_images_stay_within_their_memory(measure, clock, tmp_path, monkeypatch):
     bins_of(tmp_path / "bins", *[1] * 9)
     monkeypatch.setattr(measure, "_IMAGE_BYTES", 5 * 4 * int(np.prod(SIZE)))
-    assert batches(measure.load_images(str(tmp_path / "bins"), Scripted(clock, None), 2)) == [[0, 10], [20, 30]]
+    assert batches(measure.load_images(str(tmp_path / "bins"), Scripted(clock, None), 2)[0]) == [[0, 10], [20, 30]]
     monkeypatch.setattr(measure, "_IMAGE_BYTES", 1)
-    assert batches(measure.load_images(str(tmp_path / "bins"), Scripted(clock, None), 2)) == [[0, 10]]
+    assert batches(measure.load_images(str(tmp_path / "bins"), Scripted(clock, None), 2)[0]) == [[0, 10]]
 
 
 # the whole command
@@ -256,7 +256,7 @@ def test_the_command_writes_a_summary_and_every_latency(command, place):
     assert ours["images_per_s"] == report["throughput"]
     assert ours["images_per_s_low"] <= ours["images_per_s"] <= ours["images_per_s_high"]
     assert ours["end_to_end_images_per_s"] == pytest.approx(1000 * 2 / end_to_end_ms.mean())
-    assert ours["engine"] == {"path": str(place / "bs2.onnx"), "sha256": files.digest(place / "bs2.onnx")}
+    assert ours["engine"] == {"path": str(place / "bs2.onnx"), "id": identity.known(place / "bs2.onnx").id}
     assert ours["host_load_before"] >= 0 and ours["host_load_after"] >= 0
     assert ours["emulated"] is False
     assert {"python", "onnxruntime"} <= set(ours["versions"])

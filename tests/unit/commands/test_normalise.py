@@ -61,7 +61,7 @@ def test_the_sidecar_says_how_bytes_are_normalised(tiny, as_bytes):
     facts = preprocessing.resolve(tiny.model_name)
     sidecar = json.loads(files.sidecar_path(as_bytes).read_text())
     assert (sidecar["pixels"], sidecar["mean"], sidecar["std"]) == ("uint8", list(facts.mean), list(facts.std))
-    assert sidecar["sha256"] == files.digest(as_bytes)
+    assert sidecar["identity"]["files"] == {".onnx": files.digest(as_bytes)}
     assert sidecar["inputs"]["onnx"]["sha256"] == files.digest(tiny.onnx)
     assert max(sidecar["largest_difference"].values()) <= 1e-5
 
@@ -88,7 +88,7 @@ def test_bad_inputs_are_refused_and_nothing_is_written(tiny, as_bytes, tmp_path,
     for source, flags, message in (
         (as_bytes, ["--model_name", tiny.model_name], f"{as_bytes}: its input is"),
         (tiny.onnx, ["--model_name", "smlpnet_tiny"], f"{tiny.onnx}: its input is (3, 160, 160), the transform makes"),
-        (tmp_path / "none.onnx", ["--model_name", tiny.model_name], f"{tmp_path / 'none.onnx'}: no such ONNX file"),
+        (tmp_path / "none.onnx", ["--model_name", tiny.model_name], f"{tmp_path / 'none.onnx'}: no such file"),
     ):
         found = refusal(load_command, "--source_onnx_path", source, "--onnx_path", out, *flags)
         assert found.startswith(message) and "\n" not in found

@@ -64,7 +64,6 @@ def test_a_checkpoint_is_taken_from_a_path(command, source, output):
         "parameters": parameters,
         "taken": "model",
         "source": str(source),
-        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "emulated": False,
     }.items() <= sidecar.items()
     assert sidecar["versions"]["torch"] == torch.__version__
@@ -107,7 +106,7 @@ def test_onnx_is_fetched_as_it_is(retrieve, tmp_path, capsys):
     assert retrieve.main([*arguments, "--sha256", digest]) == 0
     assert output.read_bytes() == b"graph"
     sidecar = json.loads((tmp_path / "results" / "model.json").read_text())
-    assert (sidecar["source"], sidecar["sha256"]) == (source.as_uri(), digest)
+    assert (sidecar["source"], sidecar["identity"]["files"]) == (source.as_uri(), {".onnx": digest})
     capsys.readouterr()
     output.unlink()
     output.with_suffix(".json").unlink()

@@ -8,9 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from smlp.core import files, identity, provenance
 from smlp.core.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
+COPY = """
+from pathlib import Path
+from smlp.core import files, identity, provenance
+source, target, *more = sys.argv[1:]
+source, target, log = Path(source), Path(target), Path(sys.argv[0]).with_name("runs")
+log.write_text(log.read_text() + "x" if log.exists() else "x")
+made_from = {"source": identity.known(source).id}
+target.write_text(source.read_text())
+target.with_suffix(".bin").write_text("weights")
+if "meddle" in more:
+    source.write_text("another")
+state = identity.state("a kind", identity.contents(target, [".bin"]), made_from=made_from)
+failed = {"failed": "no"} if "fail" in more else {}
+files.write_json(target.with_suffix(".json"), provenance.describe(state=state, **failed))
+sys.exit(3 if "error" in more else 0)
+"""
 
 
 @pytest.fixture
@@ -22,15 +39,7 @@ def share(load_command):
 def place(tmp_path):
     """A command that copies its input to its output and writes a sidecar; it counts its runs."""
     (tmp_path / "in put.txt").write_text("content")
-    (tmp_path / "copy.py").write_text(
-        "import sys, pathlib as p\n"
-        "source, target, *more = sys.argv[1:]\n"
-        "log = p.Path(sys.argv[0]).with_name('runs'); log.write_text(log.read_text() + 'x' if log.exists() else 'x')\n"
-        "p.Path(target).write_text(p.Path(source).read_text())\n"
-        "p.Path(target).with_suffix('.bin').write_text('weights')\n"
-        "p.Path(target).with_suffix('.json').write_text('{\"failed\": \"no\"}' if 'fail' in more else '{}')\n"
-        "sys.exit(3 if 'error' in more else 0)\n"
-    )
+    (tmp_path / "copy.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT / 'scripts')!r})\n{COPY}")
     return tmp_path
 
 
@@ -39,7 +48,7 @@ def run(place, *more, key=("code=1",), out="out", source="in put.txt", store="st
     target.parent.mkdir(exist_ok=True)
     flags = [word for entry in key for word in ("--key", entry)]
     flags += ["--store", place / store] if store else []
-    flags += ["--output", target, "--output", target.with_suffix(".json"), "--"]
+    flags += ["--output", target, "--"]
     command = [sys.executable, place / "copy.py", place / source, target, *more]
     environment = {name: value for name, value in os.environ.items() if name != "SMLP_STORE"}
     return subprocess.run(
@@ -56,20 +65,29 @@ def contents(folder):
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def entry_of(place):
+    (entry,) = (place / "store").glob("*/*/entry.json")
+    return entry.parent
+
+
 def test_the_second_time_it_is_taken_with_what_lies_beside_it(place):
     assert run(place).returncode == 0
     done = run(place, out="elsewhere")
     assert done.returncode == 0 and done.stderr.startswith(f"taken from {place / 'store'}")
     assert runs(place) == 1
     assert contents(place / "elsewhere") == contents(place / "out")
-    assert contents(place / "out") == {"bs2.onnx": "content", "bs2.bin": "weights", "bs2.json": "{}"}
+    made = contents(place / "out")
+    assert set(made) == {"bs2.onnx", "bs2.bin", "bs2.json"} and made["bs2.bin"] == "weights"
 
 
-@pytest.mark.parametrize("change", ["content", "flag", "key"])
-def test_another_flag_file_or_key_makes_another_entry(place, change):
+@pytest.mark.parametrize("change", ["content", "id", "flag", "key"])
+def test_another_flag_file_id_or_key_makes_another_entry(place, change):
     run(place)
     if change == "content":
         (place / "in put.txt").write_text("other content")
+    elif change == "id":
+        state = identity.state("a kind", identity.contents(place / "in put.txt"), code="another")
+        files.write_json(place / "in put.json", provenance.describe(state=state))
     done = run(place, *(["--opset=13"] if change == "flag" else []), key=["code=2" if change == "key" else "code=1"])
     assert (done.returncode, done.stderr) == (0, "")
     assert runs(place) == 2
@@ -81,26 +99,73 @@ def test_the_name_of_the_input_and_the_number_of_workers_make_no_other_entry(pla
     assert "taken from" in run(place, "--workers", "8", source="renamed.txt", out="elsewhere").stderr
 
 
-@pytest.mark.parametrize("damage", ["longer", "missing", "no entry", "other key", "outside"])
+def restated(entry, **changed):
+    """Let the stored sidecar state something else, as somebody might who can write into the store."""
+    path = entry / "artefact.json"
+    facts = json.loads(path.read_text())
+    facts["identity"].update(changed)
+    path.write_text(json.dumps(identity.sealed({**facts, "id": identity.digest(facts["identity"])})))
+
+
+DAMAGE = {
+    "longer": lambda entry: (entry / "artefact.onnx").write_text("content and more"),
+    "missing": lambda entry: (entry / "artefact.onnx").unlink(),
+    "companion": lambda entry: (entry / "artefact.bin").write_text("other weights"),
+    "no entry": lambda entry: (entry / "entry.json").write_text("{"),
+    "other key": lambda entry: (entry / "entry.json").write_text("{}"),
+    "no id": lambda entry: (entry / "artefact.json").write_text("{}"),
+    "no facts": lambda entry: (entry / "artefact.json").write_text("[" * 100_000),
+    "edited": lambda entry: (entry / "artefact.json").write_text('{"id": "0", "identity": {}, "seal": "1"}'),
+    "other source": lambda entry: restated(entry, made_from={"source": "0" * 64}),
+    "other files": lambda entry: restated(entry, files={".onnx": files.digest(entry / "artefact.onnx"), "/../x": ""}),
+    "no files": lambda entry: restated(entry, files=[]),
+    "no made_from": lambda entry: restated(entry, made_from=[]),
+    "sidecar": lambda entry: restated(entry, files={".onnx": "", ".json": ""}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_entry_is_never_used(place, damage):
     run(place)
-    (entry,) = (place / "store").glob("*/*/entry.json")
-    engine, record = entry.parent / "files" / "bs2.onnx", json.loads(entry.read_text())
-    if damage == "longer":
-        engine.write_text("content and more")
-    elif damage == "missing":
-        engine.unlink()
-    elif damage == "no entry":
-        entry.write_text("{")
-    elif damage == "other key":
-        entry.write_text(json.dumps({**record, "about": {}}))
-    else:
-        entry.write_text(json.dumps({**record, "files": {**record["files"], "../x": "0"}}))
+    DAMAGE[damage](entry_of(place))
     done = run(place, out="elsewhere")
     assert done.returncode == 0 and "is damaged and not used" in done.stderr
     assert runs(place) == 2
-    assert contents(place / "elsewhere") == contents(place / "out")
+    assert sorted(path.name for path in (place / "elsewhere").iterdir()) == ["bs2.bin", "bs2.json", "bs2.onnx"]
+    assert (place / "elsewhere" / "bs2.onnx").read_text() == "content"
     assert "taken from" in run(place, out="third").stderr
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "//outside", "a/../../outside"])
+def test_a_stored_folder_does_not_lead_out_of_the_output(share, tmp_path, name):
+    (tmp_path / "entry" / "artefact").mkdir(parents=True)
+    state = identity.state("bins", {"a.bin": "0", name: "0"})
+    files.write_json(tmp_path / "entry" / "artefact.json", provenance.describe(state=state))
+    files.write_json(tmp_path / "entry" / "entry.json", {"words": []})
+    assert share.restore(tmp_path / "entry", {"words": []}, tmp_path / "out" / "shard-0") is False
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_a_full_folder_is_left_to_the_command(share, tmp_path):
+    for name in ("entry", "shard-0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a file").touch()
+    assert share.restore(tmp_path / "entry", {"words": []}, tmp_path / "shard-0") is False
+    assert len(list(tmp_path.rglob("a file"))) == 2
+
+
+def test_what_is_made_while_an_input_changes_is_not_stored(place):
+    done = run(place, "meddle")
+    assert (done.returncode, done.stderr) == (0, "not stored: an input has changed meanwhile\n")
+    assert (place / "out" / "bs2.onnx").exists() and not (place / "store").exists()
+
+
+def test_an_input_that_is_not_as_its_sidecar_says_is_named(place):
+    state = identity.state("a kind", {".txt": "0" * 64})
+    files.write_json(place / "in put.json", provenance.describe(state=state))
+    done = run(place)
+    assert done.returncode == 1 and "in put.txt: is not the file that" in done.stderr
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize(("word", "status"), [("fail", 0), ("error", 3)])
@@ -134,6 +199,11 @@ def test_a_folder_counts_by_its_content_and_a_dataset_by_its_shard(share, tmp_pa
     assert first != second
     (images / "3.png").write_bytes(b"other")
     assert (content("0/2"), content("1/2") == second) == (first, False)
+    (images.parent / "a").mkdir()
+    (images.parent / "a" / "0.png").write_bytes(b"prepended")  # the same images follow with other indices
+    assert content("1/2") not in (first, second)
+    (images.parent / "a" / "0.png").unlink()
+    (images.parent / "a").rmdir()
     option = share._content(f"calibration={images}", None)
     assert option.startswith("calibration=") and str(images) not in option
 

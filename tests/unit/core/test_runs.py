@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from smlp.core import identity
 from smlp.core.cli import UserError
 from smlp.core.runs import RunFacts
 
+START = {"id": "ef" * 32, "sha256": "01" * 32, "md5": "23" * 16}
 RUN = RunFacts(
     model="smlpnet_tiny",
     backend="onnxruntime",
@@ -18,7 +20,8 @@ RUN = RunFacts(
     emulated=False,
     threads=2,
     engine_path="bs8.onnx",
-    engine_sha256="ab" * 32,
+    engine_id="ab" * 32,
+    start=START,
     num_classes=10,
 )
 IDENTITY = {"model": "smlpnet_tiny", "backend": "onnxruntime", "precision": "fp32", "batch": 8}
@@ -31,9 +34,9 @@ def flags(**changes):
 
 def test_what_files_say_of_a_plain_target():
     assert RUN.identity() == IDENTITY
-    engine = {"path": "bs8.onnx", "sha256": "ab" * 32}
-    assert RUN.of_engine() == {**IDENTITY, "device": "cpu", "threads": 2, "engine": engine, "emulated": False}
-    scores = {"device": "cpu", "engine_sha256": "ab" * 32, "num_classes": 10, "emulated": False}
+    made_by = {"engine": {"path": "bs8.onnx", "id": "ab" * 32}, "start": START}
+    assert RUN.of_engine() == {**IDENTITY, "device": "cpu", "threads": 2, **made_by, "emulated": False}
+    scores = {"device": "cpu", "engine_id": "ab" * 32, "start": START, "num_classes": 10, "emulated": False}
     assert RUN.of_scores() == {**IDENTITY, **scores}
 
 
@@ -51,6 +54,13 @@ def test_facts_are_read_back():
     assert RunFacts.read({}) == RunFacts()
 
 
+def test_a_record_of_a_failure_says_which_engine_and_is_sealed():
+    record = RUN.failure("no memory")
+    assert record["failed"] == "no memory" and identity.verify(record["smlp"], "bs8.json")
+    known = RunFacts.read(record["smlp"])
+    assert known == RunFacts(**{**vars(RUN), "device": None, "emulated": None, "threads": None, "num_classes": None})
+
+
 def test_what_is_given_completes_the_facts_and_may_rename_the_model():
     told = RunFacts(model="ours", backend="onnxruntime", variant="", num_classes=3)
     found = RunFacts(model="theirs", device="cpu").with_flags(told, "a.json")
@@ -64,11 +74,13 @@ def test_what_is_given_never_contradicts_the_facts(name, value):
 
 
 def test_flags_come_before_the_sidecar_and_the_sidecar_before_the_name_of_the_file():
-    sidecar = {"model_name": "m", "backend": "openvino", "precision": "bf16", "batch": 4, "variant": "v"}
-    from_sidecar = RunFacts("m", "openvino", "bf16", "v", 4, engine_path="out/bs8.onnx")
+    about = {"model_name": "m", "backend": "openvino", "precision": "bf16", "batch": 4, "variant": "v"}
+    sidecar = {**about, "id": "ab" * 32, "start": START}
+    engine = {"engine_path": "out/bs8.onnx", "engine_id": "ab" * 32, "start": START}
+    from_sidecar = RunFacts("m", "openvino", "bf16", "v", 4, **engine)
     assert RunFacts.asked(flags(), sidecar) == from_sidecar
     given = flags(model_label="ours", backend="onnxruntime", variant="v", batchsize=8, threads=1)
-    from_both = RunFacts("ours", "onnxruntime", "bf16", "v", 4, threads=1, engine_path="out/bs8.onnx")
+    from_both = RunFacts("ours", "onnxruntime", "bf16", "v", 4, threads=1, **engine)
     assert RunFacts.asked(given, sidecar) == from_both
     assert RunFacts.asked(flags(variant="w"), {}) == RunFacts("bs8", variant="w", engine_path="out/bs8.onnx")
 

@@ -2,7 +2,18 @@
 
 import json
 
-from result_files import OUTPUTS, PUBLISHED, Sweep, accuracy, both_ways, cells_of, failure, judged, throughput
+from result_files import (
+    OUTPUTS,
+    PUBLISHED,
+    Sweep,
+    accuracy,
+    both_ways,
+    cells_of,
+    engine_id,
+    failure,
+    judged,
+    throughput,
+)
 
 from smlp.results import reader
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
@@ -85,7 +96,7 @@ def test_throughput_rows(made):
     assert (rows[3]["stable"], rows[1]["stable"]) == ("false", "true")
     assert rows[4]["failed"] == "out of memory" and rows[4]["images_per_s"] == ""
     assert rows[5]["emulated"] == "true" and rows[5]["latency_ms_p99"] == "5000" and rows[1]["latency_ms_p99"] == ""
-    assert rows[1]["engine_sha256"] == "cd" * 32 and rows[1]["cpu_model"] == "Testor 9000"
+    assert rows[1]["engine_id"] == engine_id("onnxruntime", "fp32", 8) and rows[1]["cpu_model"] == "Testor 9000"
     assert json.loads(rows[1]["versions"])["onnxruntime"] == "1.2.3"
 
 

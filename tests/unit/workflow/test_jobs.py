@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from smlp.core import host
 from smlp.workflow import jobs
 
 
@@ -44,3 +46,22 @@ def test_jobs_are_rid_of_what_snakemake_sets():
             shell("false | cat")
     finally:
         shell._process_prefix = None
+
+
+def workflow(cores, main=True):
+    """As much of Snakemake's workflow as the number of cores needs."""
+    settings = SimpleNamespace(cores=cores)
+    return SimpleNamespace(resource_settings=settings, global_resources={"_cores": cores}, is_main_process=main)
+
+
+@pytest.mark.parametrize(("cores", "used"), [(None, 1), (1, 1), (2, 2), (64, 2)])
+def test_cores_beyond_what_may_be_used_are_cut_off(cores, used, monkeypatch, capsys):
+    monkeypatch.setattr(host, "usable_processors", lambda: 2)
+    monkeypatch.setattr(host, "processors", lambda: {"affinity": 8, "quota": 2.5})
+    run = workflow(cores)
+    assert jobs.usable_cores(run) == used
+    said = "--cores 64: cut to 2, all that this process may use (affinity 8, CPU quota 2.5)\n" if cores == 64 else ""
+    assert capsys.readouterr().err == said
+    assert run.global_resources["_cores"] == run.resource_settings.cores == (cores and used)
+    assert jobs.usable_cores(workflow(cores, main=False)) == used
+    assert capsys.readouterr().err == ""

@@ -137,14 +137,24 @@ def test_a_shard_changes_with_its_labels_in_a_file(folder):
     assert after[0] == before[0] and after[1] != before[1]
 
 
+def test_a_further_class_folder_changes_what_every_shard_states(folder):
+    before = shards()
+    assert contents().classes() == "2"
+    (folder / "data/val/c").mkdir()
+    (folder / "data/val/c/4.JPEG").write_text("val 4")
+    (folder / "data/val/c/5.JPEG").write_text("val 5")
+    assert contents().classes() == "3"
+    assert shards()[0] != before[0]
+
+
 def test_images_are_required_only_of_the_user(folder):
     shutil.rmtree(folder / "data")
     demo = contents(dataset={"name": "digits", "demo": {}})
     demo.require_images()
-    assert demo.shard(0) == demo.calibration() == "made by the run itself"
+    assert demo.shard(0) == demo.calibration() == demo.classes() == "made by the run itself"
     with pytest.raises(UserError, match="^data: no such dataset folder"):
         contents().require_images()
-    assert contents().shard(0) == contents().calibration() == "absent"
+    assert contents().shard(0) == contents().calibration() == contents().classes() == "absent"
 
 
 # calibration

@@ -203,10 +203,22 @@ def test_what_an_engine_is_compiled_from():
     int8, native = cell(precision="int8"), cell("aotinductor")
     onnx = "results/export/mine/fused"
     assert found.compile_source_flags(int8) == ["--onnx_path", f"{onnx}.onnx"]
-    assert found.source_sidecar(int8) == [f"{onnx}.json"]
-    assert found.calibration(int8) == ["results/preprocess/photos/smlpnet_tiny/calibration"]
+    assert found.source_sidecar(int8) == f"{onnx}.json"
+    bins = "results/preprocess/photos/smlpnet_tiny/calibration"
+    assert (found.calibration(int8), found.calibration_sidecar(int8)) == ([bins], [f"{bins}.json"])
     assert found.compile_source_flags(native) == ["--pth_path", "results/retrieve/mine/checkpoint.pth"]
-    assert found.source_sidecar(native) == found.calibration(native) == []
+    assert found.source_sidecar(native) == "results/retrieve/mine/checkpoint.json"
+    assert found.calibration(native) == found.calibration_sidecar(native) == []
+
+
+def test_every_artefact_has_its_sidecar_beside_it():
+    found = sweep([{"backend": "openvino"}, {"backend": "pytorch"}])
+    assert found.engine_sidecar(cell("openvino")) == "results/compile/mine/openvino/fp32/bs4.json"
+    assert (
+        found.engine_sidecar(cell("pytorch")) == found.start_sidecar("mine") == "results/retrieve/mine/checkpoint.json"
+    )
+    shard = "results/preprocess/photos/smlpnet_tiny/shard-0.json"
+    assert found.bins_sidecar("mine", 0) == found.scored_sidecars("smlpnet_tiny")[0] == shard
 
 
 def test_options_that_the_sweep_gives():
@@ -231,6 +243,7 @@ def test_options_of_a_plain_target_keep_their_order():
 
 
 VALUES = {"boolean": (True, "true"), "integer": (7, "7"), "text": ("x", "x"), "file": ("a file.txt", "a file.txt")}
+VALUES["program"] = ("/a place/program", "/a place/program")
 DECLARED = [(backend, option) for backend in backends.every() for option in backend.options if option.setting]
 FURTHER = [backend for backend in backends.every() if backend.passes_on]
 

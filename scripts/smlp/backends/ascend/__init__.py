@@ -29,6 +29,7 @@ BACKEND = Backend(
             "python",
             "Python that has aclruntime (and runs infer and measure with it); its folder is also where atc finds its "
             "python3, which needs numpy<2. The Python that runs Snakemake unless given",
+            kind="program",
         ),
         Option("aipp_config", "AIPP file (atc --insert_op_conf); the engine then takes uint8 NHWC images", kind="file"),
         Option("fusion_switch_file", "atc --fusion_switch_file", kind="file"),
