@@ -10,6 +10,7 @@ n-th file that commands give its name is their end, and that of all other proces
 
 import contextlib
 import datetime
+import gc
 import importlib
 import itertools
 import json
@@ -46,6 +47,8 @@ def start(folder):
     caller = folder / "python"
     caller.write_text(_CALLER.format(python=sys.executable, address=address))
     caller.chmod(0o755)
+    gc.collect()
+    gc.freeze()  # a fork that collects would copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         connection, _ = listening.accept()
