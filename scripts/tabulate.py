@@ -34,7 +34,7 @@ import pandas
 from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
-from smlp.results.accuracy import make_accuracy, make_accuracy_table, make_flips, published_notes
+from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_throughput, render
@@ -85,7 +85,9 @@ def tabulate(flags: argparse.Namespace) -> None:
     accuracy_table = make_accuracy_table(accuracy, notes)
     throughput_tables = []
     for model, found in decisions.items():
-        rates, *ratios = make_throughput_tables(model, lines[model])
+        own = own_references.get(model, reference)
+        no_base = lost_batches(accuracy, model, own) if lines[model][0].target == own else ()
+        rates, *ratios = make_throughput_tables(model, lines[model], no_base)
         throughput_tables += [rates, *(make_decision_table(table) for table in found if len(table)), *ratios]
     contents: dict[str, str | bytes] = {
         "accuracy.md": markdown([accuracy_table]),

@@ -125,6 +125,7 @@ def other_weights(project):
         pytest.param(setting("accuracy", "margin_points", 2.5), {"evaluate_engine": 4, **TABLES}, id="margin"),
         pytest.param(setting("measure", "min_runs", 4), {"measure_engine": 4, **TABLES}, id="measuring bounds"),
         pytest.param(setting("decision", "latency_ms_max", 2.5), TABLES, id="limit of the decision"),
+        pytest.param(setting("accuracy", "familywise", "holm"), TABLES, id="how verdicts are given"),
         pytest.param(setting("calibration", "images", 10), NOTHING, id="calibration that no target needs"),
         pytest.param(setting("dataset", "shards", 2), {**BINS, "preprocess_shard": 2, "infer_shard": 10}, id="shards"),
         pytest.param(

@@ -119,7 +119,7 @@ def lines(sweeps):
     shell = [line.partition("Shell command: ")[2] for line in done.stdout.splitlines() if "Shell command: " in line]
     found = {}
     for name, part in COMMANDS.items():
-        (found[name],) = (line for line in shell if f"{part} " in line or part + ".py " in line or line.endswith(part))
+        (found[name],) = (line for line in shell if part in line)
     return found
 
 

@@ -80,6 +80,12 @@ def published_notes(
     return [note for note in notes.values() if note]
 
 
+def lost_batches(table: pandas.DataFrame, model: str, reference: Target) -> set[int]:
+    """Batch sizes at which the reference's own engine failed, or lost what the reference's own run has."""
+    of_target = (table["model"] == model) & (table[list(Target._fields)] == list(reference)).all(axis=1)
+    return set(table.loc[of_target & ~table["is_reference"], "batch"].dropna())
+
+
 def make_flips(records: Iterable[Record]) -> pandas.DataFrame:
     """One row per image whose top-1 class is not the reference's, with the columns FLIPS."""
     return frame(FLIPS, [{**flip, **record.identity} for record in records for flip in record.facts.get("flips") or ()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,11 @@ class Line:
         return set(self.rows.index[is_marked(self.rows)])
 
     @property
+    def unchecked(self) -> set[int]:
+        """Batch sizes that nobody but the name of a folder of imported results tells."""
+        return set(self.rows.index[is_unchecked(self.rows)])
+
+    @property
     def published(self) -> bool:
         return self.target is None
 
@@ -95,6 +100,11 @@ def is_marked(table: pandas.DataFrame) -> pandas.Series:
     return table["other_conditions"].notna()
 
 
+def is_unchecked(table: pandas.DataFrame) -> pandas.Series:
+    """Which rows have a batch size that nothing confirms, and with it images/s that may be wrong by a factor."""
+    return table["batch_checked"].eq(False).fillna(False)
+
+
 def make_lines(table: pandas.DataFrame, model: str, published: Iterable[Published]) -> list[Line]:
     """The lines of one model: its targets, then the published devices; none if the table has no row of it."""
     own = table[table["model"] == model]
@@ -123,12 +133,15 @@ def way_name(target: Target, way: str) -> str:
 # --- the guide's table and the ratios
 
 
-def make_throughput_tables(model: str, lines: Sequence[Line]) -> list[Table]:
-    """The guide's table of one model, and the ratios of its columns."""
+def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collection[int] = ()) -> list[Table]:
+    """The guide's table of one model, and the ratios of its columns.
+
+    no_base: batch sizes at which the first target is none to compare with, as it has lost accuracy there.
+    """
     batches = sorted({batch for line in lines for batch in (*line.images_per_s, *line.rows.index)})
     reasons = Footnotes()
     cells = [[str(batch), *(_rate(line, batch, reasons) for line in lines)] for batch in batches]
-    cells.append(["best", *(_best_cell(line) for line in lines)])
+    cells.append(["best", *(_best_cell(line, reasons) for line in lines)])
     notes = reasons.lines()
     notes.append(
         "throughput = 1000 · batch size / mean compute ms, transfers not counted; best: each column's optimum."
@@ -148,7 +161,7 @@ def make_throughput_tables(model: str, lines: Sequence[Line]) -> list[Table]:
         notes.append("published: quoted, not measured here; other machines and software.")
     header = ["batch size", *(f"{line.name} (images/s)" for line in lines)]
     tables = [Table(f"Throughput: {model}", header, cells, notes, left=0)]
-    ratios = make_ratio_table(model, lines, batches)
+    ratios = make_ratio_table(model, lines, batches, no_base)
     return [*tables, ratios] if ratios.rows else tables
 
 
@@ -159,18 +172,21 @@ def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
     if batch not in line.images_per_s:
         return NONE
     marks = "*" * bool(is_unstable(line.rows).get(batch, False)) + MARK * (batch in line.marked)
+    if batch in line.unchecked:
+        reason = "the batch size is as the folder says, not checked; the row enters no ratio and is no best row."
+        marks += f" {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
     return f"{line.images_per_s[batch]:.1f}{marks}"
 
 
 def _best(line: Line) -> int | None:
     """The batch size of the highest throughput, the smaller one of equals; a marked one if there are no others."""
-    comparable = line.images_per_s.keys() - line.marked or line.images_per_s
+    comparable = line.images_per_s.keys() - line.marked - line.unchecked or line.images_per_s
     return min(comparable, key=lambda batch: (-line.images_per_s[batch], batch), default=None)
 
 
-def _best_cell(line: Line) -> str:
+def _best_cell(line: Line, reasons: Footnotes) -> str:
     batch = _best(line)
-    return NONE if batch is None else f"{_rate(line, batch, Footnotes())} (bs {batch})"
+    return NONE if batch is None else f"{_rate(line, batch, reasons)} (bs {batch})"
 
 
 def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
@@ -226,7 +242,7 @@ def _range(values: pandas.Series) -> str:
     return " to ".join(unique(map(str, (known.min(), known.max())))) if len(known) else ""
 
 
-def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int]) -> Table:
+def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int], no_base: Collection[int] = ()) -> Table:
     """Ratios to the first target and to each published column; never of an emulator, whose speed means nothing."""
     real = [line for line in lines if not line.emulated]
     targets = [line for line in real if not line.published]
@@ -235,7 +251,9 @@ def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int]) 
     cells = []
     for line, base in pairs:
         ends = [(batch, batch) for batch in batches] + [(_best(line), _best(base))]
-        cells.append([f"{line.name} / {base.name}", *(_ratio(line, base, *pair) for pair in ends)])
+        wrong = () if base.published else no_base
+        ratios = (NONE if pair[1] in wrong else _ratio(line, base, *pair) for pair in ends)
+        cells.append([f"{line.name} / {base.name}", *ratios])
     header = ["ratio at batch size", *(str(batch) for batch in batches), "best / best"]
     return Table(f"Throughput ratios: {model}", header, cells, [], left=1)
 
@@ -244,6 +262,8 @@ def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) ->
     if batch not in line.images_per_s or base_batch not in base.images_per_s:
         return NONE
     if base.published and batch in line.marked:
+        return NONE
+    if batch in line.unchecked or base_batch in base.unchecked:
         return NONE
     if not base.published and line.rows["conditions"].get(batch) != base.rows["conditions"].get(base_batch):
         return NONE

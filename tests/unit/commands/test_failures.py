@@ -74,7 +74,8 @@ def test_in_a_sweep_every_stage_passes_the_reason_on(load_command, refusing, mix
     assert (sidecar["failed"], sidecar["batch"]) == ("the compiler says no", 4)
     assert capsys.readouterr().err == "no engine: the compiler says no\n"
     about = {"model": "mine", "backend": "onnxruntime", "precision": "fp32", "batch": 4}
-    run_facts = RunFacts(**about, engine_path=str(engine), engine_id=identity.known(engine).id)
+    known = identity.known(engine)
+    run_facts = RunFacts(**about, engine_path=str(engine), engine_id=known.id, start=known.start)
     record = run_facts.failure("the compiler says no")
 
     run = ["--model", str(engine), "--model_label", "mine", "--input", str(bins), "--output"]

@@ -192,3 +192,15 @@ def test_everything_failed(tmp_path):
     assert made.table("throughput.md", "Throughput: smlpnet_tiny")["1"][0] == "failed [1]"
     assert made.table("throughput.md", "Throughput: smlpnet_tiny")["best"][0] == "–"
     assert {path.name for path in made.output.iterdir()} == OUTPUTS
+
+
+def test_a_batch_size_at_which_the_reference_loses_accuracy_is_no_base_of_ratios(tmp_path):
+    accuracies = [judged("pytorch", "fp32", 1), judged("pytorch", "fp32", 8, "fail"), failure("pytorch", "fp32", 64)]
+    contents = [
+        throughput(backend, "fp32", batch, rate)
+        for backend, rate in (("pytorch", 10.0), ("openvino", 20.0))
+        for batch in (1, 8, 64)
+    ]
+    made = Sweep(tmp_path, accuracies, contents).make("--published_name", "smlpnet_tiny=none")
+    ratios = made.table("throughput.md", "Throughput ratios: smlpnet_tiny")
+    assert ratios["openvino fp32 / pytorch fp32"] == ["2.00", "–", "–", "2.00"]
