@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def _reached(roots: list[Path]) -> set[Path]:
 def _imports(module: Path) -> frozenset[Path]:
     """Files of our own that `module` imports anywhere in it, packages' __init__ included."""
     names: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    for node in _statements(_tree(module)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,12 +72,20 @@ def _imports(module: Path) -> frozenset[Path]:
 def _tree(module: Path) -> ast.Module:
     """The module's syntax without its docstrings."""
     tree = ast.parse(module.read_text(encoding="utf-8"), str(module))
-    for node in ast.walk(tree):
+    for node in [tree, *_statements(tree)]:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node, clean=False
         ):
             del node.body[0]
     return tree
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node; going through expressions as well, as ast.walk does, takes ten times as long."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, field, ()):
+            yield child
+            yield from _statements(child)
 
 
 @functools.cache

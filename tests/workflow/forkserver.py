@@ -1,0 +1,185 @@
+"""A Python that has imported what commands need, and forks for each: two hundred sweeps in minutes.
+
+  python forkserver.py <folder>      serves <folder>/socket; <folder>/python is what is called in place of Python
+
+A call runs what the same words would run, with the caller's folder, environment and outputs; the product's own modules
+are imported anew each time. Two things differ from a plain Python. Commands see a clock that stands still, and
+measure.py one that ticks by itself, so that tables depend on no time. And with DIE_AT=<n> and DIE_COUNT=<file>, the
+n-th file that commands give its name is their end, and that of all other processes in the same folder.
+"""
+
+import contextlib
+import datetime
+import gc
+import importlib
+import itertools
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+_kept = []
+_CALLER = """#!{python} -ISs
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+words = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(words).to_bytes(4, "big")], [0, 1, 2])
+server.sendall(words)
+status = server.recv(1)
+os._exit(status[0] if status else 137)
+"""
+
+
+def start(folder):
+    """Serve calls until this process is ended."""
+    _import_everything()
+    address = str(folder / "socket")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(64)
+    caller = folder / "python"
+    caller.write_text(_CALLER.format(python=sys.executable, address=address))
+    caller.chmod(0o755)
+    gc.collect()
+    gc.freeze()  # a fork that collects would copy all pages
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    while True:
+        connection, _ = listening.accept()
+        if os.fork():
+            connection.close()
+            continue
+        listening.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            words = _receive(connection)
+            worker = os.fork()  # which may become another program
+            if not worker:
+                connection.close()
+                _work(*words, str(caller))
+            _, ended = os.waitpid(worker, 0)
+            connection.send(bytes([os.waitstatus_to_exitcode(ended) & 255]))
+        finally:  # also if the caller is gone
+            os._exit(0)
+
+
+def _import_everything():
+    import matplotlib
+
+    matplotlib.use("agg")
+    import jinja2  # noqa: F401
+    import jsonschema  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import onnx.compose  # noqa: F401
+    import onnx.version_converter  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import pandas  # noqa: F401
+    import PIL.Image  # noqa: F401
+    import psutil  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import snakemake.cli  # noqa: F401
+    import torch.onnx  # noqa: F401
+
+    sys.path.insert(0, str(SCRIPTS))
+    _kept.append(importlib.import_module("smlp.models._torchvision"))  # timm can be imported with its help alone
+    import timm.data  # noqa: F401
+
+    sys.path.remove(str(SCRIPTS))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "smlp"]:
+        del sys.modules[name]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):
+        snakemake.cli.parse_args(["--version"])  # which loads its plugins
+
+
+def _receive(connection):
+    """(arguments, folder, environment) of a call, and its streams in place of this process's own."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+    words = bytearray()
+    while len(words) < int.from_bytes(head, "big"):
+        words += connection.recv(1 << 20)
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return json.loads(words)
+
+
+def _work(arguments, folder, environment, caller):
+    """Run what was called, and end."""
+    status = 1
+    try:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.executable = caller
+        try:
+            _run(arguments)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+
+def _run(arguments):
+    if arguments[:2] == ["-m", "snakemake"]:
+        import snakemake.cli
+
+        sys.argv = arguments[1:]
+        snakemake.cli.main()
+        return
+    script = arguments[0]
+    if "DIE_AT" in os.environ:
+        sys.addaudithook(_die_at(int(os.environ["DIE_AT"]), os.environ["DIE_COUNT"]))
+    _stop_the_clock(ticks=script.endswith("measure.py"))
+    sys.argv = sys.orig_argv = arguments
+    sys.path.insert(0, str(Path(script).resolve().parent))
+    runpy.run_path(script, run_name="__main__")
+
+
+class _Still(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(0, tz)
+
+
+def _stop_the_clock(ticks):
+    """It is always the same time on a machine that is idle; what measures sees a millisecond pass at every look."""
+    datetime.datetime = _Still
+    time.time = lambda: 0.0
+    os.getloadavg = lambda: (0.0, 0.0, 0.0)
+    if ticks:
+        looks = itertools.count()
+        time.perf_counter = lambda: next(looks) / 1000
+
+
+def _die_at(number, count):
+    """An audit hook: the process ends, with all others in its folder, at this rename of all commands together."""
+    place = os.getcwd()
+
+    def hook(event, arguments):
+        if event == "os.rename" and "/results/" in os.path.abspath(arguments[1]):
+            with open(count, "ab") as counted:
+                counted.write(b".")
+            if os.path.getsize(count) == number:
+                for process in Path("/proc").glob("[0-9]*"):
+                    with contextlib.suppress(OSError):
+                        if os.readlink(process / "cwd") == place and int(process.name) != os.getpid():
+                            os.kill(int(process.name), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+if __name__ == "__main__":
+    start(Path(sys.argv[1]))

@@ -1,0 +1,202 @@
+"""After any edit the tables of a sweep are those of a sweep from scratch, byte for byte.
+
+Edits are drawn from a seed. SMLP_EDITS says how many, SMLP_SEED from which. A failure prints the edits until then.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import edits
+import pytest
+
+EDITS = int(os.environ.get("SMLP_EDITS", 200))
+SEED = int(os.environ.get("SMLP_SEED", 1))
+TARGETS = ["retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure"]
+VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
+DEADLINE_S = 120
+
+
+class Edit(NamedTuple):
+    """What is done before the sweep is run again: to which state files go, with which times, and what else happens."""
+
+    kind: str
+    state: dict[str, Any]
+    times: str = "now"
+    # of what the kind needs: a target, at which file a run dies, what is touched or removed
+    choice: int = 0
+
+
+def sequence(seed, count):
+    """The edits of a seed. At most two things differ from the beginning, so that states come again."""
+    draw = random.Random(seed)
+    state = edits.beginning()
+    found = []
+    while len(found) < count:
+        kind = draw.choices(["change", "kill", "target", "touch", "remove"], [70, 8, 8, 7, 7])[0]
+        if kind not in ("touch", "remove"):
+            away = [name for name, value in state.items() if value != edits.KNOBS[name].values[0]]
+            back = away and (len(away) > 1 or draw.random() < 0.6)
+            name = draw.choice(away if back else list(edits.KNOBS))
+            values = edits.KNOBS[name].values
+            value = values[0] if back else draw.choice([value for value in values if value != state[name]])
+            state = {**state, name: value}
+        times = draw.choices(["now", "old", "kept"], [60, 20, 20])[0]
+        found.append(Edit(kind, state, times, draw.randrange(1 << 20)))
+    return found
+
+
+class Runs:
+    """Sweeps of states: one that is edited, and one from scratch for each state."""
+
+    def __init__(self, folder):
+        self._server_folder = folder / "server"
+        self._server_folder.mkdir()
+        with open(folder / "server.txt", "w") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("forkserver.py"), self._server_folder],
+                cwd=self._server_folder,
+                stdout=log,
+                stderr=log,
+            )
+        self._folder = folder
+        self._stock = edits.stock(folder / "stock")
+        while not (self._server_folder / "python").exists():
+            assert self._server.poll() is None, (folder / "server.txt").read_text()
+            time.sleep(0.1)
+        self.edited = edits.Edited(folder / "edited" / "a sweep", self._stock)
+        self._from_scratch = {}
+
+    def end(self):
+        """Nothing runs any more."""
+        self._server.terminate()
+        self._server.wait()
+
+    def snakemake(self, project, *flags, **variables):
+        """Run Snakemake; (exit status, output)."""
+        locks = project.folder.parent
+        environment = {**os.environ, "TMPDIR": str(locks), "SMLP_LOCK_DIR": str(locks), **variables}
+        environment.pop(VARIABLE, None)
+        if project.state["environment"]:
+            environment[VARIABLE] = project.state["environment"]
+        done = subprocess.run(
+            [self._server_folder / "python", "-m", "snakemake", "--cores", "1", "--nocolor", *flags],
+            cwd=project.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+        return done.returncode, done.stdout
+
+    def tables(self, project):
+        """Run the sweep and read its tables: {name: bytes}."""
+        status, output = self.snakemake(project)
+        assert status == 0, output
+        tables = (project.folder / "results" / "tables").iterdir()
+        found = {path.name: path.read_bytes() for path in tables if path.name != ".snakemake_timestamp"}
+        # the page has checksums of sidecars, in which there are absolute paths; those of engines are in the tables
+        return {**found, "report.html": re.sub(rb"[0-9a-f]{64}", b"", found["report.html"])}
+
+    def from_scratch(self, state):
+        """The tables of a state. Each state is made once."""
+        known = edits.key(state)
+        if known not in self._from_scratch:
+            folder = self._folder / f"scratch {len(self._from_scratch)}" / "a sweep"
+            project = edits.Edited(folder, self._stock)
+            project.write(state)
+            self._from_scratch[known] = self.tables(project)
+            shutil.rmtree(folder.parent)
+        return self._from_scratch[known]
+
+    def apply(self, edit):
+        """Do to the edited sweep what an edit says, but the run that follows. Returns what it did, in words."""
+        project = self.edited
+        before = project.state
+        project.write(edit.state, edit.times)
+        told = [f"{name}: {before[name]!r} → {value!r}" for name, value in edit.state.items() if before[name] != value]
+        told += [f"times {edit.times}"] if told else []
+        if edit.kind == "touch":
+            told += [f"touched {path}" for path in self._some(edit, "inputs", "results", "scripts", touch=True)]
+        elif edit.kind == "remove":
+            told += [f"removed {path}" for path in self._some(edit, "results")]
+        elif edit.kind == "target":
+            target = TARGETS[edit.choice % len(TARGETS)]
+            status, output = self.snakemake(project, target)
+            assert status == 0, output
+            told.append(f"target {target}")
+        elif edit.kind == "kill":
+            count = project.folder.parent / "count"
+            count.unlink(missing_ok=True)
+            number = 1 + edit.choice % 12
+            status, _ = self.snakemake(project, DIE_AT=str(number), DIE_COUNT=str(count))
+            if status:
+                told.append(f"killed at file {number}")
+                status, output = self.snakemake(project, "--unlock")
+                assert status == 0, output
+        return f"{edit.kind}: " + ", ".join(told)
+
+    def _some(self, edit, *folders, touch=False):
+        found = sorted(path for name in folders for path in (self.edited.folder / name).rglob("*"))
+        found = [path for path in found if path.name != ".snakemake_timestamp" and "__pycache__" not in path.parts]
+        draw = random.Random(edit.choice)
+        for path in draw.sample(found, min(3, len(found))):
+            if touch:
+                seconds = draw.choice([None, edits.OLD_S])
+                if path.exists():
+                    os.utime(path, seconds and (seconds, seconds))
+            elif path.is_dir() and path.parent.name != "results":
+                shutil.rmtree(path)
+            elif path.is_file():
+                path.unlink()
+            else:
+                continue
+            yield path.relative_to(self.edited.folder)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What runs sweeps."""
+    made = Runs(tmp_path_factory.mktemp("edits"))
+    yield made
+    made.end()
+
+
+def test_after_every_edit_the_tables_are_those_of_a_sweep_from_scratch(runs):
+    done = []
+    following = sequence(SEED, EDITS)
+    # the states are known beforehand: one processor is ahead with those, the other edits
+    with ThreadPoolExecutor(1) as ahead:
+        scratch = [ahead.submit(runs.from_scratch, edit.state) for edit in [Edit("", edits.beginning()), *following]]
+        try:
+            assert differing(runs.tables(runs.edited), scratch[0].result()) == []
+            for edit, wanted in zip(following, scratch[1:]):
+                done.append(runs.apply(edit))
+                print(f"{time.monotonic():.1f}", done[-1], flush=True)
+                try:
+                    found = differing(runs.tables(runs.edited), wanted.result())
+                except AssertionError as error:
+                    found = [str(error)]
+                assert found == [], "\n".join([f"seed {SEED}, edit {len(done)} of:", *done, "", *found])
+        finally:
+            ahead.shutdown(cancel_futures=True)
+
+
+def differing(have, wanted):
+    """The tables that are not the same, with the first lines in which they differ."""
+    found = []
+    for name in sorted({*have, *wanted}):
+        if have.get(name) != wanted.get(name):
+            lines = zip(*(tables.get(name, b"").decode(errors="replace").splitlines() for tables in (have, wanted)))
+            first = next((f"\n  {a[:300]}\n  {b[:300]}" for a, b in lines if a != b), "")
+            found.append(name + first)
+    return found
