@@ -148,30 +148,35 @@ def stock(folder):
     return folder
 
 
+def product(folder):
+    """A copy of the product with a toy, which states are made from: who works on the product does not disturb a run."""
+    folder.mkdir()
+    for name in PRODUCT:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    shutil.copy2(ROOT / "tests/data/edited_toy/toy.py", folder / "scripts/smlp/backends")
+    shutil.copy2(TOY / "toy.yaml", folder / "envs")
+    with open(folder / "rules/compile.smk", "a") as rules:
+        rules.write((TOY / "compile_toy.smk").read_text())
+    return folder
+
+
 class Edited:
     """A copy of the product whose inputs, settings and code are those of a state."""
 
-    def __init__(self, folder, stock):
+    def __init__(self, folder, product, stock):
         self.folder, self._stock, self.state = folder, stock, {}
-        folder.mkdir(parents=True)
-        for name in PRODUCT:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-            copy(
-                ROOT / name,
-                folder / name,
-                **({"ignore": shutil.ignore_patterns("__pycache__")} if copy is shutil.copytree else {}),
-            )
-        shutil.copy2(ROOT / "tests/data/edited_toy/toy.py", folder / "scripts/smlp/backends")
-        shutil.copy2(TOY / "toy.yaml", folder / "envs")
-        with open(folder / "rules/compile.smk", "a") as rules:
-            rules.write((TOY / "compile_toy.smk").read_text())
-        for place, number in [(f"inputs/{image}", n) for image, n in zip(IMAGES, (1, 2, 3, 4, 5))]:
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(stock / f"image-{number}.png", folder / place)
-        (folder / "inputs/images/train").mkdir()
+        shutil.copytree(product, folder)
+        images = folder / "inputs/images"
+        for name in ("val", "train"):
+            (images / name).mkdir(parents=True)
+        for place, image in enumerate(IMAGES, 1):
+            shutil.copy2(stock / f"image-{place}.png", folder / "inputs" / image)
         for number in (13, 14):
-            shutil.copy2(stock / f"image-{number}.png", folder / f"inputs/images/train/image-{number}.png")
-        (folder / "inputs/images/train_label.txt").write_text("image-1.png 0\nimage-13.png 1\nimage-14.png 2\n")
+            shutil.copy2(stock / f"image-{number}.png", images / "train" / f"image-{number - 11}.png")
+        (images / "train_label.txt").write_text("image-1.png 0\nimage-2.png 1\nimage-3.png 2\n")
         self._plain = {
             knob.file: (folder / knob.file).read_text()
             for knob in KNOBS.values()

@@ -38,20 +38,25 @@ os._exit(status[0] if status else 137)
 
 
 def start(folder):
-    """Serve calls until this process is ended."""
+    """Serve calls for as long as the process lives that has started this one."""
     _import_everything()
     address = str(folder / "socket")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen(64)
+    listening.settimeout(5)
+    parent = os.getppid()
     caller = folder / "python"
     caller.write_text(_CALLER.format(python=sys.executable, address=address))
     caller.chmod(0o755)
     gc.collect()
     gc.freeze()  # a fork that collects would copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
-    while True:
-        connection, _ = listening.accept()
+    while os.getppid() == parent:
+        try:
+            connection, _ = listening.accept()
+        except TimeoutError:
+            continue
         if os.fork():
             connection.close()
             continue

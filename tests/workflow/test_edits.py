@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import edits
 import pytest
 
-EDITS = int(os.environ.get("SMLP_EDITS", 200))
+EDITS = int(os.environ.get("SMLP_EDITS", 40))
 SEED = int(os.environ.get("SMLP_SEED", 1))
 TARGETS = ["retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure"]
 VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 
 class Edit(NamedTuple):
@@ -67,11 +67,11 @@ class Runs:
                 stderr=log,
             )
         self._folder = folder
-        self._stock = edits.stock(folder / "stock")
+        self._made_of = edits.product(folder / "product"), edits.stock(folder / "stock")
         while not (self._server_folder / "python").exists():
             assert self._server.poll() is None, (folder / "server.txt").read_text()
             time.sleep(0.1)
-        self.edited = edits.Edited(folder / "edited" / "a sweep", self._stock)
+        self.edited = edits.Edited(folder / "edited" / "a sweep", *self._made_of)
         self._from_scratch = {}
 
     def end(self):
@@ -112,7 +112,7 @@ class Runs:
         known = edits.key(state)
         if known not in self._from_scratch:
             folder = self._folder / f"scratch {len(self._from_scratch)}" / "a sweep"
-            project = edits.Edited(folder, self._stock)
+            project = edits.Edited(folder, *self._made_of)
             project.write(state)
             self._from_scratch[known] = self.tables(project)
             shutil.rmtree(folder.parent)

@@ -52,9 +52,11 @@ class _Session(Engine):
         self._gain += 100 if os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE") == "BF16" else 0
         self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._seed = zlib.crc32(content, self._gain)
-        self.inputs = [TensorInfo(value.name, np.dtype("float32"), value.shape) for value in self._session.get_inputs()]
+        self.inputs = [
+            TensorInfo(value.name, np.dtype("float32"), tuple(value.shape)) for value in self._session.get_inputs()
+        ]
         self.outputs = [
-            TensorInfo(value.name, np.dtype("float32"), value.shape) for value in self._session.get_outputs()
+            TensorInfo(value.name, np.dtype("float32"), tuple(value.shape)) for value in self._session.get_outputs()
         ]
 
     def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
