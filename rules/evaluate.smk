@@ -31,6 +31,7 @@ rule evaluate_reference:
     params:
         engine=of_reference(sweep.engine_flags),
         imported=of_reference(contents.imported),
+        outside=of_reference(contents.made_from),
         code=code_digest("evaluate"),
     message:
         "{wildcards.model}: evaluate the reference"
@@ -41,6 +42,7 @@ rule evaluate_reference:
         " --model_label {wildcards.model:q}"
         " {params.engine:q}"
         " --made_from {input.made_from:q}"
+        " {params.outside:q}"
         " --json {output.figures:q}"
         " --predictions {output.predictions:q}"
         " > {log:q} 2>&1"
@@ -73,6 +75,7 @@ rule evaluate_engine:
         about=of_cell(sweep.about),
         engine=of_cell(sweep.engine_flags),
         imported=of_cell(contents.imported),
+        outside=of_cell(contents.made_from),
         code=code_digest("evaluate"),
     message:
         "{wildcards.model}: evaluate {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
@@ -84,6 +87,7 @@ rule evaluate_engine:
         " {params.about:q}"
         " {params.engine:q}"
         " --made_from {input.made_from:q}"
+        " {params.outside:q}"
         " --reference {input.reference:q}"
         " --margin_points {params.margin_points}"
         " --json {output:q}"

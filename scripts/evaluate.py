@@ -60,7 +60,8 @@ def evaluate(flags: argparse.Namespace) -> None:
         device=flags.device,
         num_classes=flags.num_classes,
     )
-    chain.check_chain(flags.made_from)
+    chain.check_chain(flags.made_from, flags.sources_sha256)
+    chain.check_images(flags.labels, flags.images_sha256)
     failure = outputs.find_failure(flags.infer_result_dir)
     if failure and not (flags.json and flags.reference):
         raise UserError(f"there are no results to score: {failure['failed']}")
@@ -163,6 +164,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="SIDECAR",
         help="sidecars of all that engine and bins come from, which must have been made from one another",
+    )
+    parser.add_argument(
+        "--sources_sha256", nargs="*", default=[], help="checksums of files outside that they must start from"
+    )
+    parser.add_argument(
+        "--images_sha256", nargs="*", default=[], help="digest of the images outside, one per manifest of --labels"
     )
     parser.add_argument(
         "--engine", type=Path, help="engine that must have made the results, or its sidecar; any unless given"

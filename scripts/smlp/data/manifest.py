@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from ..core import files
+from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
 
@@ -33,6 +33,11 @@ class Row(NamedTuple):
     class_name: str
     label: int
     sha256: str
+
+
+def images_digest(images: Iterable[tuple[int, str, int, str]]) -> str:
+    """Digest over (position, path, label, SHA-256 of the content) of images; their order does not matter."""
+    return identity.digest(sorted(images))
 
 
 def write_manifest(path: str | os.PathLike, rows: Iterable[Row]) -> None:

@@ -16,7 +16,7 @@ from ..core.identity import Known
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 from ..data import bins
-from ..data.manifest import MANIFEST, read_manifest
+from ..data.manifest import MANIFEST, images_digest, read_manifest
 from .outputs import Bin, summary_of
 
 
@@ -40,15 +40,23 @@ def check_engine(stated: str | None, where: Path, engine: Path | None) -> None:
         )
 
 
-def check_chain(sidecars: Iterable[Path]) -> None:
+def check_chain(sidecars: Iterable[Path], sources: Iterable[str] = ()) -> None:
     """Raise UserError unless these artefacts are made from one another as they are now.
 
     sidecars: those of all that outputs come from. Whatever one of them was made from must be another one of them, and
-    the images of bins must be those of the dataset, if its sidecar is given, too.
+    the images of bins must be those of the dataset, if its sidecar is given, too. sources: SHA-256 of files outside,
+    each of which one of the artefacts must be.
     """
     known = {path: _read(path) for path in sidecars}
     ids = {identity.verify(facts, path) for path, facts in known.items()}
     stated = {path: facts["identity"] for path, facts in known.items() if "identity" in facts}
+    begin = [path for path, one in stated.items() if not one["made_from"] and one["kind"] not in ("bins", "dataset")]
+    held = {sha256 for path in begin for sha256 in stated[path]["files"].values()}
+    if not held >= set(sources):
+        raise UserError(
+            f"{', '.join(map(str, begin))}: describes another file than the one outside that the settings name; remove "
+            "it to fetch that file anew"
+        )
     for path, one in stated.items():
         for role, made_from in one["made_from"].items():
             if made_from not in ids:
@@ -68,6 +76,22 @@ def _check_images(bins_sidecar: Path, dataset: Path, images: Facts) -> None:
         if images.get(row.image) != row.sha256:
             raise UserError(
                 f"{manifest}: its {row.image} is not that of {dataset}; remove {bins_sidecar} to make the bins anew"
+            )
+
+
+def check_images(manifests: Sequence[Path], images: Sequence[str]) -> None:
+    """Raise UserError unless each shard was made from the images outside as they are now.
+
+    images: what `images_digest` says of each shard's images; () if nobody tells.
+    """
+    for manifest, wanted in zip(manifests, images):
+        skipped = _read(identity.sidecar_of(manifest.parent)).get("skipped") or []
+        found = [(row.index, row.image, row.label, row.sha256) for row in read_manifest(manifest)]
+        found += [(one["index"], one["image"], one["label"], one["sha256"]) for one in skipped]
+        if images_digest(found) != wanted:
+            raise UserError(
+                f"{manifest}: was made from other images or labels than there are now; remove {manifest.parent} to "
+                "make its bins anew"
             )
 
 
@@ -131,6 +155,8 @@ def of_reference(path: Path, made: Made, images: str, outputs: Path) -> Known:
     reference = identity.known(path)
     sidecar = identity.sidecar_of(path)
     if "identity" not in reference.facts:
+        if "identity" in _read(sidecar):
+            raise UserError(f"{sidecar}: is of another file than {path.name}; evaluate the reference again")
         return reference._replace(start=None)
     identity.check_files(reference.facts, sidecar, path, only=[path.suffix])
     if reference.start and made.start and reference.start["id"] != made.start["id"]:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from .. import backends
 from ..core.provenance import versions
 from ..data import dataset
+from ..data.manifest import images_digest
 from ..models import preprocessing
 from .plan import Cell, Sweep
 from .targets import Settings
@@ -52,6 +54,19 @@ class Contents:
     def imported_summary(self, cell: Cell) -> str:
         """The summary that imported throughput is taken from."""
         return self.watch.digest(self._sweep.imported_summary(cell))
+
+    def made_from(self, cell: Cell) -> list[str]:
+        """What an engine's outputs must come from, as flags of evaluate.py: the user's files as they are now."""
+        sweep, sources = self._sweep, []
+        if sweep.own_outputs(cell):
+            if sweep.is_ready_made(cell):
+                sources = self.source(cell.model, backends.load(cell.backend).ready_made, str(cell.batch))
+            else:
+                kind = {".pth": "checkpoint", ".onnx": "onnx"}[Path(sweep.start(cell.model)).suffix]
+                sources = self.source(cell.model, kind)
+        shards = [self.shard(shard) for shard in sweep.shards]
+        images = [] if {_OWN, _ABSENT} & set(shards) else ["--images_sha256", *shards]
+        return [*(["--sources_sha256", *sources] if sources else []), *images]
 
     # transforms
 
@@ -95,9 +110,8 @@ class Contents:
         if not Path(self._root).exists():
             return _ABSENT
         entries, digests = self._part(int(shard)), self._digests(int(shard))
-        return digest_of(
-            f"{entry.index}\0{entry.image}\0{entry.label}\0{sha256}"
-            for entry, sha256 in zip(entries, digests, strict=True)
+        return images_digest(
+            (entry.index, entry.image, entry.label, sha256) for entry, sha256 in zip(entries, digests, strict=True)
         )
 
     def classes(self) -> str:

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from .. import backends
 from ..core import files
@@ -17,31 +16,10 @@ from ..core.cli import UserError
 from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
-from .targets import Settings, Target
+from .targets import Cell, Settings, Target
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
 STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tabulate")
-
-
-class Cell(NamedTuple):
-    """One engine of a sweep: a row of the tables. variant: "" for a plain target."""
-
-    model: str
-    backend: str
-    precision: str
-    variant: str
-    batch: int
-
-    @classmethod
-    def of(cls, wildcards: Any) -> Cell:
-        """The engine that the wildcards of a job name; {variant} is "" or "/<name>"."""
-        variant = wildcards.variant.removeprefix("/")
-        return cls(wildcards.model, wildcards.backend, wildcards.precision, variant, int(wildcards.batch))
-
-    @property
-    def place(self) -> str:
-        """Its folder below the folder of a stage."""
-        return "/".join(part for part in (self.model, self.backend, self.precision, self.variant) if part)
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -129,7 +107,7 @@ class Sweep:
 
     def _retrieved(self) -> list[str]:
         starts = [f"results/retrieve/{model}/{Path(self.start(model)).name}" for model in self.models]
-        return self.demo_images + starts + [self.engine(cell) for cell in self.cells if self._is_ready_made(cell)]
+        return self.demo_images + starts + [self.engine(cell) for cell in self.cells if self.is_ready_made(cell)]
 
     # export
 
@@ -236,13 +214,13 @@ class Sweep:
         backend = backends.load(cell.backend)
         if backend.compiles_from is None:
             return self.start(cell.model)
-        if self._is_ready_made(cell):
+        if self.is_ready_made(cell):
             return f"results/retrieve/{cell.model}/bs{cell.batch}{backend.suffix}"
         return f"results/compile/{cell.place}/bs{cell.batch}{backend.suffix}"
 
     def companions(self, cell: Cell) -> list[str]:
         """The other files of an engine that is compiled; ready-made ones have none."""
-        if self._is_ready_made(cell):
+        if self.is_ready_made(cell):
             return []
         suffixes = backends.load(cell.backend).companions
         return [str(Path(self.engine(cell)).with_suffix(suffix)) for suffix in suffixes]
@@ -318,7 +296,7 @@ class Sweep:
         if not self.own_outputs(cell):
             return found
         found.append(self.engine_sidecar(cell))
-        if not self._is_ready_made(cell):
+        if not self.is_ready_made(cell):
             graphs = [self.onnx_file(cell)] if _compiles_from(cell) == "onnx" else []
             graphs += [graph.replace("_uint8.onnx", ".onnx") for graph in graphs]
             found += map(_sidecar, [self.start(cell.model), *graphs])
@@ -397,7 +375,8 @@ class Sweep:
     def _has_checkpoint(self, model: str) -> bool:
         return "checkpoint" in self._models[model]
 
-    def _is_ready_made(self, cell: Cell) -> bool:
+    def is_ready_made(self, cell: Cell) -> bool:
+        """Whether an engine comes from outside."""
         key = backends.load(cell.backend).ready_made
         return key is not None and cell.batch in self._models[cell.model].get(key, {})
 

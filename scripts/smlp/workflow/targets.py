@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import backends
 from ..backends.base import Backend
@@ -43,6 +43,27 @@ class Target:
 
     def __str__(self) -> str:
         return " ".join(word for word in (self.backend, self.precision, self.variant) if word)
+
+
+class Cell(NamedTuple):
+    """One engine of a sweep: a row of the tables. variant: "" for a plain target."""
+
+    model: str
+    backend: str
+    precision: str
+    variant: str
+    batch: int
+
+    @classmethod
+    def of(cls, wildcards: Any) -> Cell:
+        """The engine that the wildcards of a job name; {variant} is "" or "/<name>"."""
+        variant = wildcards.variant.removeprefix("/")
+        return cls(wildcards.model, wildcards.backend, wildcards.precision, variant, int(wildcards.batch))
+
+    @property
+    def place(self) -> str:
+        """Its folder below the folder of a stage."""
+        return "/".join(part for part in (self.model, self.backend, self.precision, self.variant) if part)
 
 
 def expanded(entry: Settings) -> list[Settings]:

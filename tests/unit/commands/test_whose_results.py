@@ -8,7 +8,7 @@ import pytest
 
 from smlp.core import files, identity, provenance
 from smlp.core.cli import UserError
-from smlp.data.manifest import Row, write_manifest
+from smlp.data.manifest import Row, images_digest, write_manifest
 from smlp.results.chain import check_chain
 
 NAMES = ["batch-00000.bin", "batch-00001.bin", "batch-00002.bin"]
@@ -243,6 +243,31 @@ def test_what_was_made_from_another_is_refused(chain):
     del chain["checkpoint"]
     with pytest.raises(UserError, match=r"bs1\.json: states another source than there is now"):
         check_chain(chain.values())
+
+
+def test_what_started_from_another_file_than_there_is_outside_is_refused(chain):
+    [sha256] = json.loads(chain["checkpoint"].read_text())["identity"]["files"].values()
+    check_chain(chain.values(), [sha256])
+    with pytest.raises(UserError, match=r"checkpoint\.json.*: describes another file than the one outside"):
+        check_chain(chain.values(), ["0" * 64])
+
+
+def test_bins_of_other_images_than_there_are_outside_are_refused(swept):
+    images = [(index, f"{index}.png", 0, "a" * 64) for index in range(len(NAMES))]
+    digest = ["--images_sha256", images_digest(reversed(images))]
+    assert swept.evaluate([*swept.scored, *digest]) == 0
+    moved = [(index + 1, *rest) for index, *rest in images]
+    with pytest.raises(UserError, match=r"manifest\.csv: was made from other images or labels than there are now"):
+        swept.evaluate([*swept.scored, "--images_sha256", images_digest(moved)])
+
+
+def test_images_that_were_left_out_count(swept):
+    images = [(index, f"{index}.png", 0, "a" * 64) for index in range(len(NAMES))] + [(3, "bad.png", 1, "b" * 64)]
+    one = {"index": 3, "image": "bad.png", "label": 1, "sha256": "b" * 64}
+    sidecar = identity.sidecar_of(swept.bins)
+    facts = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps(identity.sealed({**facts, "skipped": [one]})))
+    assert swept.evaluate([*swept.scored, "--images_sha256", images_digest(images)]) == 0
 
 
 def test_bins_of_other_images_are_refused(chain):

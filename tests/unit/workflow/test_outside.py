@@ -54,6 +54,19 @@ def touch(folder):
 # checkpoints, ONNX files, engines, option files
 
 
+def test_scores_must_come_from_what_is_outside_now(folder):
+    (folder / "mine.pth").write_text("weights")
+    cell = Cell("mine", "onnxruntime", "fp32", "", 1)
+    now = contents()
+    digests = [now.shard(0), now.shard(1)]
+    expected = ["--sources_sha256", files.digest(folder / "mine.pth"), "--images_sha256", *digests]
+    assert now.made_from(cell) == expected
+    (folder / "data/val/a/0.JPEG").write_text("another")
+    assert contents().made_from(cell)[-2] != digests[0] and contents().made_from(cell)[-1] == digests[1]
+    demo = contents({"demo": {"model_name": "smlpnet_tiny", "checkpoint": "demo"}}, dataset={"name": "x", "demo": {}})
+    assert demo.made_from(cell._replace(model="demo")) == []
+
+
 @pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
 def test_a_source_is_its_content(folder, kind):
     models = {"mine": {"model_name": "smlpnet_tiny", kind: "mine.bin"}}
