@@ -147,7 +147,7 @@ def _run(arguments):
     if "DIE_AT" in os.environ:
         sys.addaudithook(_die_at(int(os.environ["DIE_AT"]), os.environ["DIE_COUNT"]))
     _stop_the_clock(ticks=script.endswith("measure.py"))
-    sys.argv = sys.orig_argv = arguments
+    sys.argv, sys.orig_argv = arguments, [sys.executable, *arguments]
     sys.path.insert(0, str(Path(script).resolve().parent))
     runpy.run_path(script, run_name="__main__")
 

@@ -70,8 +70,8 @@ def test_every_edit_is_named_with_what_was_there_before(users_sweep):
     assert told["infer mine, onnxruntime, fp32, batch 1, shard 0 1 (2 jobs)"] == [code, "follows from compile"]
     assert told["infer mine, pytorch, fp32, batch 1, shard 0"] == ["follows from retrieve checkpoint"]
     assert "was being made when a run was killed" in told["infer mine, pytorch, fp32, batch 1, shard 1"]
-    both = told["evaluate mine, onnxruntime pytorch, fp32, batch 1 (2 jobs)"]
-    assert both[0] == "margin_points: 1.0 → 2"
+    assert told["evaluate mine, onnxruntime, fp32, batch 1"][0] == "margin_points: 1.0 → 2"
+    assert told["evaluate mine, pytorch, fp32, batch 1"][0] == "margin_points: 1.0 → 2"
     assert told["measure mine, pytorch, fp32, batch 1"] == ["min_runs: 3 → 5", "follows from retrieve checkpoint"]
     assert told["tabulate"] == [
         "gone: flips.csv",
