@@ -156,8 +156,8 @@ CALIBRATING = {
         ),
         (
             "smlp/data/bins.py",
-            everything_of("infer", "measure"),
-            {"export", "preprocess", "evaluate", "tabulate", *everything_of("compile")} - CALIBRATING,
+            {"evaluate", *everything_of("infer", "measure")},
+            {"export", "preprocess", "tabulate", *everything_of("compile")} - CALIBRATING,
         ),
         (
             "smlp/results/statistics.py",
