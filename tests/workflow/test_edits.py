@@ -150,6 +150,9 @@ class Runs:
         found = [path for path in found if path.name != ".snakemake_timestamp" and "__pycache__" not in path.parts]
         draw = random.Random(edit.choice)
         for path in draw.sample(found, min(3, len(found))):
+            # Snakemake does not look into folders that are outputs: what lacks a file there is an error that names it
+            if not touch and (path.parent / ".snakemake_timestamp").exists():
+                path = path.parent
             if touch:
                 seconds = draw.choice([None, edits.OLD_S])
                 if path.exists():
