@@ -97,17 +97,21 @@ def _reasons(job: Snakemake, workflow: Snakemake, why: Any) -> Iterator[str]:
             kept = set(known._params(job))
             named = {name: known._serialize_param(value) for name, value in job.params.items()}
             outside = ", ".join(file for file in job.input if not file.startswith("results/"))
+            names = {name: outside for name in _CONTENTS if outside} | _names_of_images(job, workflow, why)
             yield from why.changed_params(
-                record.params,
-                {
-                    outside if outside and name in _CONTENTS else name: text
-                    for name, text in named.items()
-                    if text in kept
-                },
+                record.params, {names.get(name, name): text for name, text in named.items() if text in kept}
             )
     makers = {_title(maker) for maker in workflow.dag.dependencies[job] if workflow.dag.needrun(maker)}
     if makers:
         yield f"follows from {', '.join(sorted(makers))}"
+
+
+def _names_of_images(job: Snakemake, workflow: Snakemake, why: Any) -> dict[str, str]:
+    """What to call the parameter that stands for the images of a shard."""
+    if job.rule.name != "preprocess_shard":
+        return {}
+    contents = workflow.globals["contents"]
+    return {"images": why.some(contents.changed_images(job.output.folder, job.wildcards.shard)) or "order of images"}
 
 
 def _names(paths: set[str]) -> list[str]:

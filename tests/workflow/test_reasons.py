@@ -66,7 +66,7 @@ def test_every_edit_is_named_with_what_was_there_before(users_sweep):
     code = "code: scripts/smlp/backends/onnxruntime.py"
     assert told["compile mine, onnxruntime, fp32, batch 1"] == [code, "follows from export onnx"]
     (image,) = told["preprocess test_resnet, shard 2"]
-    assert image.startswith("images: other content (")
+    assert image.startswith("val/9_nine/val_00000009.JPEG: other content (")
     assert told["infer mine, onnxruntime, fp32, batch 1, shard 0 1 (2 jobs)"] == [code, "follows from compile"]
     assert told["infer mine, pytorch, fp32, batch 1, shard 0"] == ["follows from retrieve checkpoint"]
     assert "was being made when a run was killed" in told["infer mine, pytorch, fp32, batch 1, shard 1"]

@@ -89,6 +89,16 @@ def read_sidecar(shard_folder: str | os.PathLike) -> Facts:
     return facts if isinstance(facts, dict) else {}
 
 
+def images_of_shard(shard_folder: str | os.PathLike) -> list[tuple[int, str, int, str]]:
+    """(position, path, label, SHA-256) of every image that a shard was made from, those that were left out too.
+
+    Raises UserError as `read_manifest` does.
+    """
+    found = [(row.index, row.image, row.label, row.sha256) for row in read_manifest(Path(shard_folder, MANIFEST))]
+    skipped = read_sidecar(shard_folder).get("skipped") or []
+    return found + [(one["index"], one["image"], one["label"], one["sha256"]) for one in skipped]
+
+
 def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int | None, whose: str) -> int | None:
     """The number of class folders of the shards' data set; None if no sidecar states it.
 

@@ -16,7 +16,7 @@ from ..core.identity import Known
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 from ..data import bins
-from ..data.manifest import MANIFEST, images_digest, read_manifest
+from ..data.manifest import MANIFEST, images_digest, images_of_shard, read_manifest
 from .outputs import Bin, summary_of
 
 
@@ -85,10 +85,7 @@ def check_images(manifests: Sequence[Path], images: Sequence[str]) -> None:
     images: what `images_digest` says of each shard's images; () if nobody tells.
     """
     for manifest, wanted in zip(manifests, images):
-        skipped = _read(identity.sidecar_of(manifest.parent)).get("skipped") or []
-        found = [(row.index, row.image, row.label, row.sha256) for row in read_manifest(manifest)]
-        found += [(one["index"], one["image"], one["label"], one["sha256"]) for one in skipped]
-        if images_digest(found) != wanted:
+        if images_digest(images_of_shard(manifest.parent)) != wanted:
             raise UserError(
                 f"{manifest}: was made from other images or labels than there are now; remove {manifest.parent} to "
                 "make its bins anew"

@@ -14,9 +14,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from .. import backends
+from ..core.cli import UserError
 from ..core.provenance import versions
 from ..data import dataset
-from ..data.manifest import images_digest
+from ..data.manifest import images_digest, images_of_shard
 from ..models import preprocessing
 from .plan import Cell, Sweep
 from .targets import Settings
@@ -113,6 +114,16 @@ class Contents:
         return images_digest(
             (entry.index, entry.image, entry.label, sha256) for entry, sha256 in zip(entries, digests, strict=True)
         )
+
+    def changed_images(self, folder: str, shard: int | str) -> list[str]:
+        """The images by which a shard differs from what `folder` was made from; none if that does not tell."""
+        try:
+            made_from = {image: rest for _, image, *rest in images_of_shard(folder)}
+        except (UserError, LookupError, TypeError, ValueError):  # absent or damaged
+            return []
+        entries, digests = self._part(int(shard)), self._digests(int(shard))
+        now = {entry.image: [entry.label, sha256] for entry, sha256 in zip(entries, digests, strict=True)}
+        return sorted(image for image in {**made_from, **now} if made_from.get(image) != now.get(image))
 
     def classes(self) -> str:
         """How many class folders the images have, which the sidecar of each shard states; "None" if they are flat."""

@@ -27,6 +27,8 @@ WIDTH = 100
 _NOT_SET = "not set"
 # Parameters that say in other words what others of the same job say.
 _RESTATED = ("shown", "shard_of")
+# Those that are told of the jobs that this one follows from.
+_TOLD_BEFORE = ("outside",)
 _LONGEST = 44
 
 
@@ -89,8 +91,8 @@ def changed_params(recorded: Iterable[str], named: Mapping[str, str]) -> list[st
     for name, now in come.items():
         old = _value(pairs[name]) if name in pairs else None
         found[name] = list(differences(name, old, _value(now)))
-    for name in _RESTATED:
-        if len(found) > 1:
+    for name in _TOLD_BEFORE + _RESTATED:
+        if len(found) > 1 or name in _TOLD_BEFORE:
             found.pop(name, None)
     return [text for texts in found.values() for text in texts] + [
         f"no longer given: {_short(_value(was))}" for was in gone if was not in pairs.values()
@@ -125,7 +127,7 @@ def differences(name: str, was: Any, now: Any) -> list[str]:
     """How two values of a parameter differ; of flags, versions and checksums each one that does."""
     if name == "code":
         modules = changed_modules(str(was), str(now))
-        return [f"code: {_some(modules)}" if modules else "its code"]
+        return [f"code: {some(modules)}" if modules else "its code"]
     if isinstance(was, list) and isinstance(now, list):
         if not (_is_flags(was) or _is_flags(now)):
             return [_changed(name, was, now)]
@@ -181,7 +183,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}…{text[-2 * _LONGEST // 3 + 1 :]}"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of many names."""
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
@@ -198,7 +201,7 @@ def changed_inputs(was: Sequence[str], now: Sequence[str]) -> list[str]:
         stages = collections.Counter(name.split("/")[1] for name in names if name.startswith("results/"))
         own = [name for name in names if not name.startswith("results/")]
         words = own + [f"{count} result{'s' if count > 1 else ''} of {stage}" for stage, count in stages.items()]
-        found += [f"{what} {_some(words)}"] if words else []
+        found += [f"{what} {some(words)}"] if words else []
     return found
 
 

@@ -51,6 +51,22 @@ def touch(folder):
         os.utime(path)
 
 
+def test_the_images_that_have_changed_are_known_by_name(folder):
+    now = contents()
+    entries = dataset.shard(dataset.list_images("data"), 0, 2)
+    rows = [
+        dataset.Row(e.index, "b", e.image, e.class_name, e.label, files.digest(folder / "data" / e.image))
+        for e in entries
+    ]
+    (folder / "shard-0").mkdir()
+    assert now.changed_images("shard-0", 0) == []
+    dataset.write_manifest(folder / "shard-0/manifest.csv", rows)
+    assert now.changed_images("shard-0", 0) == []
+    older(folder / "data/val/a/0.JPEG")
+    (folder / "data/val/a/1.JPEG").rename(folder / "data/val/a/2.JPEG")
+    assert contents().changed_images("shard-0", 0) == ["val/a/0.JPEG", "val/a/1.JPEG", "val/a/2.JPEG"]
+
+
 # checkpoints, ONNX files, engines, option files
 
 
