@@ -53,7 +53,8 @@ class _Session(Engine):
         self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._seed = zlib.crc32(content, self._gain)
         self.inputs = [
-            TensorInfo(value.name, np.dtype("float32"), tuple(value.shape)) for value in self._session.get_inputs()
+            TensorInfo(value.name, np.dtype("uint8" if "uint8" in value.type else "float32"), tuple(value.shape))
+            for value in self._session.get_inputs()
         ]
         self.outputs = [
             TensorInfo(value.name, np.dtype("float32"), tuple(value.shape)) for value in self._session.get_outputs()
