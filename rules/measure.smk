@@ -29,11 +29,13 @@ rule measure_engine:
         **DEVICES,
         mem_mb=growing(4000),
         runtime=growing(60),
+        # no parameter: it makes nothing stale
+        where="here" if HOST else "submitted",
     params:
         python=of_backend(hosts.interpreter),
         environment=of_backend(hosts.environment),
         flags=of_cell(sweep.measure_flags),
-        host=HOST,
+        host=of_cell(lambda cell: jobs.measured_on(sweep.throughput(cell), HOST)),
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
     message:
@@ -47,6 +49,7 @@ rule measure_engine:
         " {params.environment:q}"
         " --input {input.bins:q}"
         " {params.flags:q}"
+        " --where {resources.where}"
         " --record_failure"
         " --output {output.summary:q}"
         " > {log:q} 2>&1"

@@ -91,6 +91,7 @@ def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
             batch_size = batch_size_of(engine, flags.batchsize)
             images, made_from = load_images(flags.input, engine, batch_size)
             fingerprint = host.fingerprint(provenance.versions(backend.packages), engine.settings, flags.threads)
+            fingerprint["where"] = flags.where
             load_before = os.getloadavg()[0]
             warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
@@ -321,6 +322,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--min_runs", type=cli.positive_int, default=100, help="and at least this often")
     parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
     parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
+    parser.add_argument(
+        "--where", choices=("here", "submitted"), default="here", help="whether a scheduler chose this host; recorded"
+    )
     parser.add_argument(
         "--allow_busy_device", action="store_true", help="measure also if others use the device, or it is not healthy"
     )

@@ -54,7 +54,7 @@ def test_settings_list_devices(tmp_path, command):
     env = {**os.environ, "PYTHONPATH": ""}
     done = snakemake(folder, "-n", "-p", "--cores", "4", env=env)
     assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if "/bs8.om " in line and "--model" in line]
+    commands = [line for line in done.stdout.splitlines() if "/bs8.om " in line and "--device" in line]
     assert sorted(line.split("--device ")[1].split()[0] for line in commands) == ["ascend:2", "ascend:2,ascend:0"]
     (folder / "sweep.yaml").write_text(yaml.safe_dump({**SETTINGS, "backends": {"onnxruntime": {"devices": [0]}}}))
     done = snakemake(folder, "-n", "--cores", "4", env=env)

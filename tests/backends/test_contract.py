@@ -10,7 +10,7 @@ import pytest
 from contract import BACKENDS, BATCHES, COMPILING, NAMES, SCRIPTS, TOLERANCE, every_backend, python, require_runtime
 
 from smlp import backends
-from smlp.core import files, identity
+from smlp.core import files, identity, provenance
 from smlp.core.cli import UserError
 
 
@@ -61,7 +61,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_missing_runtime_is_named(name, tmp_path):
     engine = tmp_path / f"bs1{BACKENDS[name].suffix}"
     engine.write_bytes(b"an engine")
-    files.write_json(tmp_path / "bs1.json", {"backend": name, "precision": "fp32", "model_name": "test_resnet"})
+    state = identity.state("engine", identity.contents(engine))
+    facts = provenance.describe(state=state, backend=name, precision="fp32", model_name="test_resnet")
+    files.write_json(tmp_path / "bs1.json", facts)
     finished = python(BLOCK, SCRIPTS / "infer.py", "--model", engine)
     assert finished.returncode == 1
     assert finished.stderr.startswith(f"error: backend {name!r} needs the Python package ")

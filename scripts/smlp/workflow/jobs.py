@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -48,6 +49,15 @@ def clear_environment() -> list[str]:
     for name in names:
         del os.environ[name]
     return names
+
+
+def measured_on(measurement: str, own: Settings) -> Settings:
+    """The host that a measurement counts for: `own`, or {} if a scheduler chose it, whatever host plans now."""
+    try:
+        stated = json.loads(Path(measurement).read_text(encoding="utf-8"))["smlp"]["fingerprint"]
+        return {} if stated["where"] == "submitted" else own
+    except (OSError, ValueError, LookupError, TypeError):  # not measured, or by another tool
+        return own
 
 
 def usable_cores(workflow: Any) -> int:

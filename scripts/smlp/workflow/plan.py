@@ -65,7 +65,7 @@ class Sweep:
             "evaluate": lambda: [
                 f"results/evaluate/{cell.place}/{self.dataset}/bs{cell.batch}.json" for cell in self.cells
             ],
-            "measure": lambda: [self._throughput(cell) for cell in self.cells],
+            "measure": lambda: [self.throughput(cell) for cell in self.cells],
         }
         return answers[stage]()
 
@@ -356,7 +356,7 @@ class Sweep:
         own = flags({"familywise": self._settings["accuracy"]["familywise"], **self._settings["decision"]})
         return ["--published_name", *names, "--reference_of", *references, *own]
 
-    def _throughput(self, cell: Cell) -> str:
+    def throughput(self, cell: Cell) -> str:
         """The throughput of an engine; of imported results as ais_bench stated it."""
         level = "imported/" if self.imported(cell) else ""
         return f"results/measure/{cell.place}/{level}bs{cell.batch}.json"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import collections
+import contextlib
 import difflib
 import functools
 import json
@@ -56,7 +57,8 @@ def note_code() -> None:
 def _note(found: str) -> None:
     note = NOTES / f"{found}.json"
     if not note.exists():
-        files.write_json(note, _modules[found])
+        with contextlib.suppress(OSError):  # a disk that is full, or may not be written, costs no more than the names
+            files.write_json(note, _modules[found])
 
 
 def changed_modules(was: str, now: str) -> list[str]:

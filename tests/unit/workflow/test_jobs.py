@@ -65,3 +65,19 @@ def test_cores_beyond_what_may_be_used_are_cut_off(cores, used, monkeypatch, cap
     assert run.global_resources["_cores"] == run.resource_settings.cores == (cores and used)
     assert jobs.usable_cores(workflow(cores, main=False)) == used
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "counted"),
+    [
+        ('{"smlp": {"fingerprint": {"where": "here"}}}', {"processor": "mine"}),
+        ('{"smlp": {"fingerprint": {"where": "submitted"}}}', {}),
+        ('{"smlp": {"fingerprint": null}}', {"processor": "mine"}),
+        ("no JSON", {"processor": "mine"}),
+        (None, {"processor": "mine"}),
+    ],
+)
+def test_what_a_scheduler_had_measured_elsewhere_is_not_measured_again_here(tmp_path, content, counted):
+    if content:
+        (tmp_path / "bs1.json").write_text(content)
+    assert jobs.measured_on(str(tmp_path / "bs1.json"), {"processor": "mine"}) == counted
