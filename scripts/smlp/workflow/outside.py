@@ -65,7 +65,7 @@ class Contents:
             else:
                 kind = {".pth": "checkpoint", ".onnx": "onnx"}[Path(sweep.start(cell.model)).suffix]
                 sources = self.source(cell.model, kind)
-        shards = [self.shard(shard) for shard in sweep.shards]
+        shards = [self.shard(str(shard)) for shard in sweep.shards]
         images = [] if {_OWN, _ABSENT} & set(shards) else ["--images_sha256", *shards]
         return [*(["--sources_sha256", *sources] if sources else []), *images]
 
@@ -104,6 +104,7 @@ class Contents:
         if not self._sweep.is_demo:
             _ = self._entries
 
+    @functools.cache  # noqa: B019  (it lives as long as the process, and every engine asks for it)
     def shard(self, shard: int | str) -> str:
         """Positions, labels and contents of a shard's images."""
         if self._sweep.is_demo:
