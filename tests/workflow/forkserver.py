@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import sys
@@ -25,7 +26,11 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 _kept = []
-_CALLER = """#!{python} -ISs
+# A path with a blank cannot follow #!.
+_STARTER = """#!/bin/sh
+exec {python} -ISs {caller} "$@"
+"""
+_CALLER = """
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -47,11 +52,14 @@ def start(folder):
     listening.settimeout(5)
     parent = os.getppid()
     caller = folder / "python"
-    caller.write_text(_CALLER.format(python=sys.executable, address=address))
-    caller.chmod(0o755)
+    (folder / "caller.py").write_text(_CALLER.format(address=address))
+    words = {"python": shlex.quote(sys.executable), "caller": shlex.quote(str(folder / "caller.py"))}
+    (folder / "starting").write_text(_STARTER.format(**words))
+    (folder / "starting").chmod(0o755)
     gc.collect()
     gc.freeze()  # a fork that collects would copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    os.rename(folder / "starting", caller)  # from now on it may be called
     while os.getppid() == parent:
         try:
             connection, _ = listening.accept()
