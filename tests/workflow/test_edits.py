@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import edits
 import pytest
 
-EDITS = int(os.environ.get("SMLP_EDITS", 30))
+EDITS = int(os.environ.get("SMLP_EDITS", 20))
 SEED = int(os.environ.get("SMLP_SEED", 1))
 TARGETS = ["retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure"]
 VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
