@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from smlp.core import cli, files, identity
@@ -95,21 +94,15 @@ def _content(word: str, shard_of: Sequence[str] | None) -> str:
         return f"{name}={identity.known(value).id if Path(value).is_dir() else files.digest(value)}"
     if shard_of and word == shard_of[0]:
         from smlp.data import dataset
+        from smlp.data.manifest import images_digest
 
         root, split, part = shard_of
         index, _, count = part.partition("/")
         entries = dataset.shard(dataset.list_images(root, split), int(index), int(count))
-        return _digest_of(
-            f"{entry.index}\0{entry.image}\0{entry.label}\0{files.digest(Path(root, entry.image))}" for entry in entries
+        return images_digest(
+            (entry.index, entry.image, entry.label, files.digest(Path(root, entry.image))) for entry in entries
         )
     return identity.known(word).id if Path(word).exists() else word
-
-
-def _digest_of(lines: Iterator[str]) -> str:
-    checksum = hashlib.sha256()
-    for line in lines:
-        checksum.update(f"{line}\n".encode("utf-8", "surrogateescape"))
-    return checksum.hexdigest()
 
 
 def store(entry: Path, about: Facts, output: Path) -> None:

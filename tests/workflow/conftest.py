@@ -37,6 +37,16 @@ USERS = {
 TRUNCATED = "val/3_three/val_00000013.JPEG"
 
 
+def copy_product(folder):
+    """Everything of the product that a sweep needs, in a new folder."""
+    folder.mkdir()
+    for name in PRODUCT:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+
+
 class Project:
     """A copy of the product, with settings of its own."""
 
@@ -207,12 +217,7 @@ def make_project(tmp_path_factory):
         if isinstance(start, Project):
             shutil.copytree(start.folder, folder, symlinks=True)
             return Project(folder)
-        folder.mkdir()
-        for name in PRODUCT:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(ROOT / name, folder / name)
+        copy_product(folder)
         project = Project(folder)
         project.configure(start)
         return project

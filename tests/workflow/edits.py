@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from conftest import PRODUCT, ROOT
+from conftest import ROOT, copy_product
 
 TOY = ROOT / "tests" / "data" / "toy_backend"
 OLD_S = 1_000_000_000
@@ -150,12 +150,7 @@ def stock(folder):
 
 def product(folder):
     """A copy of the product with a toy, which states are made from: who works on the product does not disturb a run."""
-    folder.mkdir()
-    for name in PRODUCT:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(ROOT / name, folder / name)
+    copy_product(folder)
     shutil.copy2(ROOT / "tests/data/edited_toy/toy.py", folder / "scripts/smlp/backends")
     shutil.copy2(TOY / "toy.yaml", folder / "envs")
     with open(folder / "rules/compile.smk", "a") as rules:

@@ -11,7 +11,7 @@ from .cells import EMULATED_MARK, Table, make_table, texts
 from .columns import DECISION, PERCENTILES, rows, typed, unique
 from .conditions import MARK
 from .reader import Target
-from .throughput import TARGET, device_of, is_unchecked, is_unstable, way_name
+from .throughput import TARGET, device_of, is_marked, is_unchecked, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
@@ -47,7 +47,7 @@ def make_decision(
     table[_GROUP] = pandas.DataFrame(groups, columns=_GROUP)
     real = ~table["emulated"].astype(bool)
     table["other_conditions"] = table["other_conditions"].replace("", pandas.NA)
-    like_most = table["other_conditions"].isna()
+    like_most = ~is_marked(table)
     table["fastest_of_model"] = table.index == _fastest(table[real & like_most & table["images_per_s"].notna()])
     table["reference_images_per_s"] = table["conditions"].map(base).astype("Float64")
     table["ratio_to_reference"] = (table["images_per_s"] / table["reference_images_per_s"]).where(real)
@@ -157,7 +157,7 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
     unstable = is_unstable(table)
     shown = texts(DECISION, table)
     shown.loc[table["emulated"], "device"] += EMULATED_MARK
-    shown.loc[table["other_conditions"].notna(), "device"] += f" {MARK}"
+    shown.loc[is_marked(table), "device"] += f" {MARK}"
     shown.loc[~decided, "backend"] = "none"
     shown.loc[unstable, "images_per_s"] += "*"
     shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
@@ -173,10 +173,10 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
             f"limit: the latency of a batch as shown, the highest percentile that its runs support, is at most "
             f"{limit:g} ms."
         )
-    bases = unique(table.loc[table["other_conditions"].isna(), "reference_images_per_s"].dropna())
+    bases = unique(table.loc[~is_marked(table), "reference_images_per_s"].dropna())
     if bases:
         notes.append(f"ratio: to the best images/s of {reference}, {bases[0]:.1f}.")
-    if table["other_conditions"].notna().any():
+    if is_marked(table).any():
         notes.append(f"{MARK}: under other conditions than most rows; its ratio is to the reference under the same.")
     if unstable.any():
         notes.append("*: unstable; measure again on an idle machine before you decide.")

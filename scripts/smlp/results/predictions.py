@@ -58,7 +58,7 @@ def predict(
                 )
             block = slice(done, done + len(logits))
             if path.suffix == ".txt":
-                _refuse_rounded_ties(path, logits, labels)
+                _refuse_rounded_ties(path, logits, labels[block])
             ranked = (values.tolist() for values in rank_labels(logits, labels[block]))
             for row, predicted, rank in zip(held.rows[block], *ranked):
                 predictions.append(Prediction(row.index, row.image, row.label, predicted, rank))
