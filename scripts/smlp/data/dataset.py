@@ -25,8 +25,13 @@ from .manifest import read_manifest, whole_number
 from .manifest import sidecar_path as sidecar_path
 from .manifest import write_manifest as write_manifest
 
-# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case, and what else people have: all that
+# data/decode.py reads, and what it can only name. What a file is its content says.
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
+    *(".jpe", ".jfif", ".gif", ".apng", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".dib", ".pbm", ".pnm"),
+    *(".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi"),
+)
 # What the folder of a shard holds, as a regular expression of file names
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
