@@ -39,7 +39,7 @@ from PIL import features
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
-from smlp.data import arrays, dataset, pixels
+from smlp.data import arrays, dataset, pixels, sources
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
 
@@ -232,7 +232,7 @@ def _blank(transform: Transform, kind: str) -> np.ndarray:
 
 def _convert(entry: dataset.Entry, data_root: Path, transform: Transform, out: np.ndarray) -> Outcome:
     """Preprocess one image into `out`: uint8 takes the bytes, float32 the normalised values."""
-    content = (data_root / entry.image).read_bytes()
+    content = sources.read(data_root, entry.image)
     reason, notes = None, []
     try:
         if out.dtype == np.uint8:

@@ -10,7 +10,7 @@ from pictures import encoded, noise
 from PIL import Image, TiffImagePlugin
 
 from smlp.core import cli
-from smlp.data import dataset, decode
+from smlp.data import decode, sources
 
 RAMP = np.linspace(0, 65535, 300).astype(np.uint16)[None].repeat(8, 0)
 HIGH_BYTE = (RAMP >> 8).astype(np.uint8)
@@ -231,5 +231,5 @@ def test_what_pillow_does_not_read_is_named(content, named):
 def test_every_suffix_of_a_format_that_is_read_is_an_image():
     Image.init()
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in decode.FORMATS}
-    assert suffixes <= set(dataset.IMAGE_EXTENSIONS)
-    assert {".heic", ".heif", ".jxl"} <= set(dataset.IMAGE_EXTENSIONS)  # named one by one, not left out in silence
+    assert suffixes <= set(sources.IMAGE_EXTENSIONS)
+    assert {".heic", ".heif", ".jxl"} <= set(sources.IMAGE_EXTENSIONS)  # named one by one, not left out in silence
