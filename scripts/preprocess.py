@@ -21,6 +21,7 @@ that the manifests of --not_in list. Of equal image files only one is drawn.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -50,11 +51,12 @@ _PACKED_OFFSET = 128
 
 
 class Outcome(NamedTuple):
-    """The result for one image: its checksum, and the reason if it is not usable (else None)."""
+    """The result for one image: its checksum, the reason if it is not usable (else None), notes of decoding it."""
 
     entry: dataset.Entry
     sha256: str
     reason: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Written(NamedTuple):
@@ -90,6 +92,7 @@ def preprocess(
     rows: list[dataset.Row] = []
     digests: dict[str, str] = {}
     skipped: list[Outcome] = []
+    notes: collections.Counter[str] = collections.Counter()
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
         packed = folder / dataset.packed_name(entries[0].index) if layout == "packed" else None
         common = {"data_root": data_root, "transform": transform, "kind": kind}
@@ -105,8 +108,9 @@ def preprocess(
         ):
             for outcomes, complete in results:
                 digests.update(complete)
-                for entry, sha256, reason in outcomes:
+                for entry, sha256, reason, found in outcomes:
                     if reason is None:
+                        notes.update(found)
                         name = packed.name if packed else dataset.bin_name(entry.index // batch_size)
                         rows.append(dataset.Row(entry.index, name, entry.image, entry.class_name, entry.label, sha256))
                     elif skip_bad:
@@ -139,8 +143,9 @@ def preprocess(
         "transform": transform.to_dict(),
         "skipped": [
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
-            for entry, sha256, reason in skipped
+            for entry, sha256, reason, _ in skipped
         ],
+        "decoding": dict(sorted(notes.items())),
         "files": digests,
     }
 
@@ -227,15 +232,15 @@ def _blank(transform: Transform, kind: str) -> np.ndarray:
 def _convert(entry: dataset.Entry, data_root: Path, transform: Transform, out: np.ndarray) -> Outcome:
     """Preprocess one image into `out`: uint8 takes the bytes, float32 the normalised values."""
     content = sources.read(data_root, entry.image)
-    reason = None
+    reason, notes = None, []
     try:
         if out.dtype == np.uint8:
-            out[...] = transform.crop(content)
+            out[...] = transform.crop(content, notes)
         else:
-            transform(content, out=out)
+            transform(content, out, notes)
     except cli.UserError as error:
         reason = str(error)
-    return Outcome(entry, hashlib.sha256(content).hexdigest(), reason)
+    return Outcome(entry, hashlib.sha256(content).hexdigest(), reason, tuple(notes))
 
 
 def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> Iterator[Sequence[dataset.Entry]]:
@@ -363,6 +368,8 @@ def main(argv: Iterable[str] | None = None) -> int:
     skipped = (
         f", {len(facts['skipped'])} skipped (listed in {dataset.sidecar_path(save_dir)})" if facts["skipped"] else ""
     )
+    for note, count in facts["decoding"].items():
+        cli.say(f"{count} of {facts['images']} images: {note}")
     cli.say(
         f"{args.save_dir}: {facts['images']} images in {facts['bins']} bins, {facts['bytes'] / 1e6:.1f} MB{skipped}"
     )

@@ -19,8 +19,13 @@ from typing import NamedTuple, NoReturn
 from ..core.cli import UserError
 from . import label_files
 
-# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case, and what else people have: all that
+# data/decode.py reads, and what it can only name. What a file is its content says.
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
+    *(".jpe", ".jfif", ".gif", ".apng", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".dib", ".pbm", ".pnm"),
+    *(".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi"),
+)
 
 
 class Picture(NamedTuple):

@@ -134,20 +134,20 @@ def test_a_named_label_file_wins_over_folders_and_other_files(root, tmp_path):
 
 
 def test_lines_without_an_image_are_counted_as_are_other_files(root):
-    (root / "val" / NAMES[3]).rename(root / "val" / "photo.HEIC")
+    (root / "val" / NAMES[3]).rename(root / "val" / "photo.DNG")
     (root / "val" / ".DS_Store").touch()
     kaggle(root)
     found = dataset.listed(root)
     assert [entry.label for entry in found.entries] == [2, 0, 1, 2]
     lines = "lines of LOC_val_solution.csv whose image is not there"
-    assert found.left_out == {lines: 1, "files .heic": 1, "files without a suffix": 1}
-    assert dataset.in_words(found.left_out) == f"1 files .heic, 1 files without a suffix, 1 {lines}"
+    assert found.left_out == {lines: 1, "files .dng": 1, "files without a suffix": 1}
+    assert dataset.in_words(found.left_out) == f"1 files .dng, 1 files without a suffix, 1 {lines}"
 
 
 def test_other_files_in_class_folders_are_counted(tmp_path):
-    for name in ("a/1.png", "a/2.heic", "a/below/3.heic", "b/4.PNG", "b/README", "notes.txt"):
+    for name in ("a/1.png", "a/2.dng", "a/below/3.dng", "b/4.PNG", "b/README", "notes.txt"):
         write(tmp_path / "val" / name, "")
-    assert dataset.listed(tmp_path).left_out == {"files .heic": 2, "files without a suffix": 1, "files .txt": 1}
+    assert dataset.listed(tmp_path).left_out == {"files .dng": 2, "files without a suffix": 1, "files .txt": 1}
 
 
 def solution(text):
