@@ -6,11 +6,13 @@ These layouts are read below `data_root`, the folder that contains val/:
   val/<class>/*.JPEG   as torchvision's ImageFolder: the folder names the class
   val/*.JPEG           with a label file in `data_root` or in val/, see label_files.py
   val/images/*.JPEG    with val/val_annotations.txt, as Tiny ImageNet has it
+  archives and tables  see packed.py
 """
 
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -69,6 +71,10 @@ def find(
     if split in ("", "..") or split != PurePosixPath(split).name:
         raise UserError(f"split {split!r}: is not the name of a folder below {root}; val was expected")
     folder = root / split
+    from . import packed  # which is made of what is above
+
+    if archives := packed.files_of(root, split):
+        return packed.find(root, split, archives, labels, columns)
     if not folder.is_dir():
         raise UserError(
             f"{root}: contains no folder {split}/; put the images into {folder}/<class>/, or check the path"
@@ -97,9 +103,31 @@ def find(
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
 
 
+def places(data_root: str | os.PathLike, split: str) -> list[str]:
+    """The folders and archives of which at least one changes when an image is added or removed."""
+    from . import packed
+
+    if archives := packed.files_of(Path(data_root), split):
+        return sorted({os.fspath(place) for file in archives for place in (file, file.parent)})
+    return [place for place, _, _ in os.walk(Path(data_root, split), followlinks=True)]
+
+
 def read(data_root: str | os.PathLike, image: str) -> bytes:
     """The content of an image that `find` named."""
-    return Path(data_root, image).read_bytes()
+    from . import packed
+
+    place = packed.locate(data_root, image)
+    return packed.read(*place) if place else Path(data_root, image).read_bytes()
+
+
+def digest(data_root: str | os.PathLike, image: str) -> str:
+    """SHA-256 of the content of an image."""
+    return hashlib.sha256(read(data_root, image)).hexdigest()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return _is_image(name)
 
 
 def _is_image(name: str) -> bool:
