@@ -285,6 +285,15 @@ def main(argv: Iterable[str] | None = None) -> int:
     )
     parser.add_argument("--split", default="val", help="folder below data_root with the images")
     parser.add_argument(
+        "--classes", help="names of the model's classes in its order: a file, or a shipped list such as imagenet-1k"
+    )
+    parser.add_argument(
+        "--order", choices=dataset.ORDERS, help="who sorted the class folders, where that makes a difference"
+    )
+    parser.add_argument(
+        "--background_class", type=int, choices=(0,), help="the model has this class, which the images have not"
+    )
+    parser.add_argument(
         "--draw", type=cli.positive_int, metavar="N", help="only N images of the split, drawn by --seed"
     )
     parser.add_argument("--seed", type=cli.count, default=0, help="another seed draws other images")
@@ -312,8 +321,11 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
-    everything = dataset.list_images(args.data_root, args.split)
-    classes = dataset.count_classes(everything)
+    rules = dataset.Rules.of(vars(args))
+    if args.draw:  # an image that calibrates needs no label
+        everything, labels = dataset.list_images(args.data_root, args.split, None), None
+    else:
+        everything, labels = dataset.label_images(args.data_root, args.split, rules)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     made_from = {}
@@ -347,6 +359,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             "split": args.split,
             "shard": args.shard,
             "drawn": drawn,
+            "labels": None if args.draw else rules.identity(),
             **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
         },
         code=code_digest("preprocess"),
@@ -358,7 +371,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
-        classes=classes,
+        classes=labels and labels["classes"],
+        labels=labels,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
         **facts,
@@ -368,6 +382,8 @@ def main(argv: Iterable[str] | None = None) -> int:
     skipped = (
         f", {len(facts['skipped'])} skipped (listed in {dataset.sidecar_path(save_dir)})" if facts["skipped"] else ""
     )
+    if labels:
+        cli.say(dataset.said(labels))
     cli.say(
         f"{args.save_dir}: {facts['images']} images in {facts['bins']} bins, {facts['bytes'] / 1e6:.1f} MB{skipped}"
     )

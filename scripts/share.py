@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -96,9 +97,10 @@ def _content(word: str, shard_of: Sequence[str] | None) -> str:
         from smlp.data import dataset
         from smlp.data.manifest import images_digest
 
-        root, split, part = shard_of
+        root, split, part, settings = shard_of
         index, _, count = part.partition("/")
-        entries = dataset.shard(dataset.list_images(root, split), int(index), int(count))
+        rules = dataset.Rules.of(json.loads(settings))
+        entries = dataset.shard(dataset.list_images(root, split, rules), int(index), int(count))
         return images_digest(
             (entry.index, entry.image, entry.label, files.digest(Path(root, entry.image))) for entry in entries
         )
@@ -181,7 +183,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--key", action="append", default=[], help="what else the result depends on, repeatable")
     parser.add_argument("--backend", help="whose engine the command makes")
     parser.add_argument(
-        "--shard_of", nargs=3, metavar=("ROOT", "SPLIT", "K/N"), help="of the dataset ROOT only this part is read"
+        "--shard_of",
+        nargs=4,
+        metavar=("ROOT", "SPLIT", "K/N", "RULES"),
+        help="of the dataset ROOT only this part is read, labelled by these settings in JSON",
     )
     parser.add_argument("--output", type=Path, required=True, help="what it makes, beside which it writes a sidecar")
     return parser.parse_args(argv)

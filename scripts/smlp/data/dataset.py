@@ -14,7 +14,10 @@ from pathlib import Path
 from ..core import files
 from ..core.cli import UserError
 from . import classes, sources
+from .classes import ORDERS as ORDERS
+from .classes import UNSET, Labelled, Rules
 from .classes import Entry as Entry
+from .classes import said as said
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import MANIFEST as MANIFEST
@@ -27,18 +30,20 @@ from .manifest import write_manifest as write_manifest
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
-def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
+def list_images(data_root: str | os.PathLike, split: str = "val", rules: Rules | None = UNSET) -> list[Entry]:
     """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
 
-    Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
+    rules: how labels are found; None if they do not matter. Raises UserError if the folder is missing or empty, or does
+    not give every image exactly one label.
     """
-    return classes.assign(sources.find(data_root, split))
+    if rules is None:
+        return classes.unlabelled(sources.find(data_root, split))
+    return label_images(data_root, split, rules).entries
 
 
-def count_classes(entries: Sequence[Entry]) -> int | None:
-    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
-    in_folders = entries[0].image.count("/") > 1
-    return 1 + max(entry.label for entry in entries) if in_folders else None
+def label_images(data_root: str | os.PathLike, split: str = "val", rules: Rules = UNSET) -> Labelled:
+    """As `list_images`, with what is known of how labels were found (`classes.label`)."""
+    return classes.label(sources.find(data_root, split), rules, str(Path(data_root, split)))
 
 
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:

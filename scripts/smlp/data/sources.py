@@ -9,6 +9,7 @@ Two layouts are read below `data_root`, the folder that contains val/:
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,24 @@ from .manifest import whole_number
 
 # torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+# Folders that file servers and systems make for themselves, in lower case; others begin with a dot or an @.
+_BY_SYSTEMS = frozenset(
+    (
+        "__macosx",
+        "lost+found",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "network trash folder",
+        "temporary items",
+        "~snapshot",
+        "__pycache__",
+        "found.000",
+    )
+)
 
 
 class Picture(NamedTuple):
@@ -63,7 +82,8 @@ def find(data_root: str | os.PathLike, split: str) -> Found:
 
     with os.scandir(folder) as found:
         children = sorted((child.name, child.is_dir()) for child in found)
-    classes = [name for name, is_folder in children if is_folder]
+    left_out: collections.Counter[str] = collections.Counter()
+    classes = [name for name, is_folder in children if is_folder and not _is_by_system(name, left_out)]
     loose = [name for name, is_folder in children if not is_folder and _is_image(name)]
     if classes and loose:
         raise UserError(
@@ -72,7 +92,8 @@ def find(data_root: str | os.PathLike, split: str) -> Found:
         )
     if not (classes or loose):
         raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
-    return Found(list(_by_folder(root, split, classes)) if classes else _by_file(root, split, loose), None, {})
+    pictures = list(_by_folder(root, split, classes, left_out)) if classes else _by_file(root, split, loose)
+    return Found(pictures, None, dict(left_out))
 
 
 def read(data_root: str | os.PathLike, image: str) -> bytes:
@@ -81,14 +102,23 @@ def read(data_root: str | os.PathLike, image: str) -> bytes:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_EXTENSIONS)
+    # macOS leaves ._name beside name on foreign disks, which is no image
+    return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith("._")
 
 
-def _by_folder(root: Path, split: str, classes: list[str]) -> Iterator[Picture]:
+def _is_by_system(name: str, left_out: collections.Counter[str]) -> bool:
+    """Whether a folder is one that systems make and hide; then it is counted in `left_out`."""
+    is_one = name.startswith((".", "@")) or name.lower() in _BY_SYSTEMS
+    if is_one:
+        left_out[f"folder {name}"] += 1
+    return is_one
+
+
+def _by_folder(root: Path, split: str, classes: list[str], left_out: collections.Counter[str]) -> Iterator[Picture]:
     """Pictures of the class-folder layout, in the order of torchvision.datasets.ImageFolder."""
     for class_name in classes:
         folder = f"{split}/{class_name}"
-        paths = _images_below(os.path.join(root, folder))
+        paths = _images_below(os.path.join(root, folder), left_out)
         if not paths:
             raise UserError(
                 f"{root / folder}: class folder without images ({' '.join(IMAGE_EXTENSIONS)}); fill it, or remove it "
@@ -97,10 +127,14 @@ def _by_folder(root: Path, split: str, classes: list[str]) -> Iterator[Picture]:
         yield from (Picture(f"{folder}/{path}", class_name, None) for path in paths)
 
 
-def _images_below(folder: str) -> list[str]:
-    """Paths of all images below `folder`, relative to it, folder by folder as torchvision sorts them."""
+def _images_below(folder: str, left_out: collections.Counter[str]) -> list[str]:
+    """Paths of all images below `folder`, relative to it, folder by folder as torchvision sorts them.
+
+    Folders of systems are not entered: in them file servers keep a thumbnail of every image.
+    """
     levels = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        folders[:] = [name for name in folders if not _is_by_system(name, left_out)]
         for name in folders:
             target = os.path.realpath(os.path.join(place, name))
             if (

@@ -5,6 +5,7 @@ Only answers: nothing is read but the settings and names of files.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from .. import backends
 from ..core import files
 from ..core.cli import UserError
+from ..data import dataset
 from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
@@ -259,11 +261,17 @@ class Sweep:
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
         about = {key: self._settings["dataset"][key] for key in ("split", "on_bad_image", "layout", "pixels")}
-        return flags({"data_root": self.data_root, **about})
+        return flags({"data_root": self.data_root, **about, **self.label_rules})
+
+    @property
+    def label_rules(self) -> Settings:
+        """The settings that decide which label an image gets; those that are not set are None."""
+        return dataset.Rules.of(self._settings["dataset"])._asdict()
 
     def shard_of(self, shard: str) -> list[str]:
         """Which part of which folder of images a shard is, for scripts/share.py."""
-        return [self.data_root, self._settings["dataset"]["split"], f"{shard}/{len(self.shards)}"]
+        rules = json.dumps({name: value for name, value in self.label_rules.items() if value is not None})
+        return [self.data_root, self._settings["dataset"]["split"], f"{shard}/{len(self.shards)}", rules]
 
     def calibration_flags(self) -> list[str]:
         """Which images are drawn for calibration."""
