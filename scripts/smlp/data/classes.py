@@ -44,9 +44,6 @@ class Rules(NamedTuple):
         return {**self._asdict(), "classes": self.classes and class_lists.read(self.classes).digest}
 
 
-UNSET = Rules()
-
-
 class Entry(NamedTuple):
     """One image of the split: its position in it, its path relative to data_root, its class and the class's index."""
 
@@ -80,7 +77,7 @@ def label(found: Found, rules: Rules, where: str) -> Labelled:
 
     The facts: `by` (see above), `list` (title), `classes` (of the model, as far as the data set or a list tells),
     `present` (how many of them have images), `lowest` and `highest` label, `knowing` (shipped lists that know every
-    folder, and their lengths), `left_out`, and the rules. Raises UserError where a label would be a guess.
+    folder, and their lengths), and the rules. Raises UserError where a label would be a guess.
     """
     if rules.classes and rules.order:
         raise UserError(f"dataset.order: {rules.order}: dataset.classes states the order already; remove one of them")
@@ -91,7 +88,7 @@ def label(found: Found, rules: Rules, where: str) -> Labelled:
             f"dataset.background_class: {listed.title} has {listed.names[0]!r} as class 0 already; remove the setting"
         )
     keys = [_key(picture) for picture in found.pictures]
-    numbering = _number(dict.fromkeys(keys), listed, own, rules, where, found.left_out)
+    numbering = _number(dict.fromkeys(keys), listed, own, rules, where)
     shift = 0 if rules.background_class is None else 1
     by_key = {key: (name, number + shift) for key, (name, number) in numbering.found.items()}
     entries = [
@@ -108,7 +105,6 @@ def label(found: Found, rules: Rules, where: str) -> Labelled:
         "knowing": class_lists.knowing([name for name, _ in by_key.values()]) if numbering.by == "folders" else {},
         "order": rules.order,
         "background_class": rules.background_class,
-        "left_out": dict(found.left_out),
     }
     return Labelled(entries, facts)
 
@@ -124,8 +120,7 @@ def said(facts: Facts) -> str:
     line = ways[facts["by"]].format_map(facts)
     if facts["background_class"] is not None:
         line += ", behind a background class"
-    out = ", ".join(f"{what} ({count})" for what, count in facts["left_out"].items())
-    return f"{line}; left out: {out}" if out else line
+    return line
 
 
 def unlabelled(found: Found) -> list[Entry]:
@@ -160,7 +155,6 @@ def _number(
     own: ClassList | None,
     rules: Rules,
     where: str,
-    left_out: Mapping[str, int],
 ) -> _Numbering:
     """The class of every key."""
     numbers = [key for key in keys if isinstance(key, int)]
@@ -174,7 +168,7 @@ def _number(
         known = listed or own
         found = {key: _named(key, known, where) for key in folders}
         return _Numbering("list" if listed else "names", found, len(known.names), known.title)
-    found = _by_position(folders, rules.order, where, left_out)
+    found = _by_position(folders, rules.order, where)
     return _Numbering("folders", found, len({number for _, number in found.values()}))
 
 
@@ -214,11 +208,9 @@ def _named(folders: tuple[str, ...], known: ClassList, where: str) -> tuple[str,
     return name, number
 
 
-def _by_position(
-    keys: Sequence[tuple[str, ...]], order: str | None, where: str, left_out: Mapping[str, int]
-) -> dict[_Key, tuple[str, int]]:
+def _by_position(keys: Sequence[tuple[str, ...]], order: str | None, where: str) -> dict[_Key, tuple[str, int]]:
     """Positions of class folders, if they mean one thing only: as many folders as classes is checked later."""
-    keys, inside = _unwrapped(keys, where, left_out)
+    keys, inside = _unwrapped(keys, where)
     outer = {key: key[0] for key in keys.values()}
     inner = {key: key[-1] for key in keys.values()}
     if order is None and all(re.fullmatch(r"[0-9]{1,18}", name) for name in outer.values()):
@@ -246,23 +238,15 @@ _SAY_ORDER = (
 )
 
 
-def _unwrapped(
-    keys: Sequence[tuple[str, ...]], where: str, left_out: Mapping[str, int]
-) -> tuple[dict[tuple[str, ...], tuple[str, ...]], str]:
-    """The keys without folders that hold everything, as a tar leaves that was unpacked one level too deep.
+def _unwrapped(keys: Sequence[tuple[str, ...]], where: str) -> tuple[dict[tuple[str, ...], tuple[str, ...]], str]:
+    """The keys without folders that hold all class folders, as a tar leaves that was unpacked one level too deep.
 
-    Returns them by the whole keys, and where the class folders are.
+    Returns them by the whole keys, and where the class folders are. A folder that holds all images is the only class,
+    which no model but one of a single class fits.
     """
     found = {key: key for key in keys}
-    while len({key[0] for key in found.values()}) == 1:
+    while len({key[0] for key in found.values()}) == 1 and all(len(key) > 1 for key in found.values()):
         (name,) = {key[0] for key in found.values()}
-        if any(len(key) == 1 for key in found.values()):
-            more = f" (left out: {', '.join(left_out)})" if left_out else ""
-            raise UserError(
-                f"{where}: all images are in one folder, {name!r}{more}, so that it tells no classes apart; add a "
-                f"label file, put the folders of the classes into {where}, or name the model's classes in "
-                "dataset.classes if all images are of this one"
-            )
         found, where = {whole: key[1:] for whole, key in found.items()}, f"{where}/{name}"
     return found, where
 

@@ -112,7 +112,7 @@ def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int
         facts = read_sidecar(folder)
         found = facts.get("classes") if isinstance(facts.get("classes"), int) else None
         labels = facts.get("labels")
-        told = labels if isinstance(labels, dict) else {}
+        told = {**labels, "left_out": facts.get("left_out")} if isinstance(labels, dict) else {}
         why = None if num_classes is None else _not_theirs(found, told, num_classes, whose)
         if why:
             raise UserError(f"{sidecar_path(folder)}: {why}")
@@ -136,6 +136,8 @@ def _not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str
     way = ways.get(labels.get("by"), f"the data set has {classes - behind} class folders")
     way += f" and a background class, {classes} in all" if behind else ""
     mend = []
+    if classes - behind == 1 and labels.get("by") == "folders":
+        mend.append("if that one folder holds the images of all classes, add a label file (docs/inputs.md)")
     if behind and classes - 1 == num_classes:
         mend.append("remove dataset.background_class")
     if not behind and classes + 1 == num_classes:
@@ -152,7 +154,7 @@ def _not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str
             "class_to_idx.json, or a shipped list such as imagenet-1k), so that labels are found by name"
         )
         mend.append("or remove what is no class")
-    out = ", ".join(labels.get("left_out") or ())
+    out = ", ".join(what for what in labels.get("left_out") or () if what.startswith("folders "))
     return (
         f"{way}, but {whose} gives {num_classes} classes, so that labels mean other classes; "
         f"{', '.join(mend)}{f' (left out already: {out})' if out else ''}"

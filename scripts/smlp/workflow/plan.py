@@ -5,7 +5,6 @@ Only answers: nothing is read but the settings and names of files.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from .. import backends
 from ..core import files
 from ..core.cli import UserError
-from ..data import dataset
+from ..data import listing
 from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
@@ -25,8 +24,9 @@ STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "m
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
-    """Settings as command-line flags; those that are not set are left to the command."""
-    return [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+    """Settings as command-line flags, lists as several words; those that are not set are left to the command."""
+    words = {key: value if isinstance(value, list) else [value] for key, value in values.items() if value is not None}
+    return [word for key, several in words.items() for word in (f"--{key}", *map(str, several))]
 
 
 class Sweep:
@@ -260,18 +260,8 @@ class Sweep:
 
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
-        about = {key: self._settings["dataset"][key] for key in ("split", "on_bad_image", "layout", "pixels")}
-        return flags({"data_root": self.data_root, **about, **self.label_rules})
-
-    @property
-    def label_rules(self) -> Settings:
-        """The settings that decide which label an image gets; those that are not set are None."""
-        return dataset.Rules.of(self._settings["dataset"])._asdict()
-
-    def shard_of(self, shard: str) -> list[str]:
-        """Which part of which folder of images a shard is, for scripts/share.py."""
-        rules = json.dumps({name: value for name, value in self.label_rules.items() if value is not None})
-        return [self.data_root, self._settings["dataset"]["split"], f"{shard}/{len(self.shards)}", rules]
+        names = ("split", "on_bad_image", "layout", "pixels", *listing.ABOUT)
+        return flags({"data_root": self.data_root, **{name: self._settings["dataset"].get(name) for name in names}})
 
     def calibration_flags(self) -> list[str]:
         """Which images are drawn for calibration."""

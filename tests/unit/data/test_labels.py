@@ -19,7 +19,7 @@ def make(tmp_path):
             path = tmp_path / "val" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        return dataset.label_images(tmp_path, "val", dataset.Rules(**rules))
+        return dataset.listed(tmp_path, **rules)
 
     return listed
 
@@ -108,8 +108,7 @@ def test_folders_of_systems_are_no_classes(make, name):
     (make.__closure__[0].cell_contents / "val" / name).mkdir()
     found = make(f"{name}/x.png", f"cats/{name}/0.png/small.jpg", f"cats/deep/{name}/1.png", "cats/._0.png")
     assert by_image(found) == before and found.facts["classes"] == 2
-    assert found.facts["left_out"] == {f"folder {name}": 3}
-    assert f"left out: folder {name} (3)" in classes.said(found.facts)
+    assert found.left_out == {f"folders {name}": 3, "files .png": 1}
 
 
 def test_a_flat_folder_may_have_folders_of_systems(make, tmp_path):
@@ -124,10 +123,11 @@ def test_one_folder_that_holds_everything_is_none_of_the_classes(make):
     assert found.facts["classes"] == 2
 
 
-def test_one_folder_with_all_images_tells_no_classes_apart(make):
+def test_one_folder_with_all_images_is_one_class_which_fits_no_model(make, tmp_path):
     """As the val/ of Tiny ImageNet, whose labels are in a file."""
-    with pytest.raises(UserError, match="val: all images are in one folder, 'images', so that it tells no classes"):
-        make(*in_folders("images"))
+    facts = make(*in_folders("images")).facts
+    assert "has 1 class folders, but the engine x.onnx gives 200 classes" in refused(tmp_path, facts, 200)
+    assert "if that one folder holds the images of all classes, add a label file" in refused(tmp_path, facts, 200)
 
 
 def test_images_that_lie_deeper_belong_to_the_outermost_folder_unless_timm_counts_as_many_classes(make, tmp_path):
@@ -185,7 +185,7 @@ def test_a_list_finds_classes_at_any_depth_and_only_one_for_an_image(make, names
     listed = names("bee\nant\nwasp\n")
     found = make("animals/ant/1.png", "animals/bee/images/1.png", classes=listed)
     assert by_image(found) == {"animals/ant/1.png": 1, "animals/bee/images/1.png": 0}
-    assert by_image(make(order=None, classes=listed)) == by_image(found)
+    assert by_image(make(classes=listed)) == by_image(found)
     with pytest.raises(UserError, match="'animals/bee/ant' names two classes of .*, 'bee' and 'ant'"):
         make("animals/bee/ant/1.png", classes=listed)
 
@@ -292,11 +292,12 @@ def test_the_models_classes_must_be_those_of_the_list(tmp_path, make, names):
 
 
 def test_an_error_about_counts_shows_both_and_what_mends_it(tmp_path, make):
-    facts = make(*in_folders("n01440764", "n02102040", "@eaDir")).facts
+    found = make(*in_folders("n01440764", "n02102040", "@eaDir"))
+    facts = {**found.facts, "left_out": found.left_out}
     said = refused(tmp_path, facts, 1000)
     assert "the data set has 2 class folders, but the engine x.onnx gives 1000 classes" in said
     assert "set dataset.classes: imagenet-1k, which knows all of these folders" in said
-    assert "(left out already: folder @eaDir)" in said
+    assert "(left out already: folders @eaDir)" in said
     assert "set dataset.classes: imagenet-1k and dataset.background_class: 0" in refused(tmp_path, facts, 1001)
     assert "imagenet-1k, which" not in refused(tmp_path, facts, 900)
 
