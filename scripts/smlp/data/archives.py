@@ -13,10 +13,11 @@ import collections
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from ..core.cli import UserError
+from .pictures import count_others, is_by_system, is_image
 
 SUFFIX = ".tar"
 # What WebDataset has beside an image: its class by number or by name, or an object with the key `label`.
@@ -38,7 +39,7 @@ class Index(NamedTuple):
     """What an archive holds.
 
     images: name -> [offset, bytes], in the archive's order; labels: WebDataset's name of a sample -> number or name of
-    its class; others: suffix -> how many other files there are; signature: of the file that this was read from.
+    its class; others: what else there is, in words, and how many; signature: of the file that this was read from.
     """
 
     signature: list[int]
@@ -64,8 +65,8 @@ def know(found: object) -> None:
             _known[path] = Index(*fields)
 
 
-def index(path: str | os.PathLike, is_image: Callable[[str], bool]) -> Index:
-    """What an archive holds; read once by each process, unless the file changes. is_image: tells by a name.
+def index(path: str | os.PathLike) -> Index:
+    """What an archive holds; read once by each process, unless the file changes.
 
     Raises UserError that names the archive and what is wrong in it.
     """
@@ -73,14 +74,14 @@ def index(path: str | os.PathLike, is_image: Callable[[str], bool]) -> Index:
     signature = _signature(key)
     found = _known.get(key)
     if found is None or found.signature != signature:
-        found = _known[key] = _read_index(key, signature, is_image)
+        found = _known[key] = _read_index(key, signature)
     return found
 
 
-def read(path: str | os.PathLike, name: str, is_image: Callable[[str], bool]) -> bytes:
+def read(path: str | os.PathLike, name: str) -> bytes:
     """The content of an image in an archive."""
     try:
-        offset, size = index(path, is_image).images[name]
+        offset, size = index(path).images[name]
     except KeyError:
         raise UserError(f"{path}: holds no image {name}; was the archive changed?") from None
     with open(path, "rb") as stream:
@@ -102,11 +103,11 @@ def _signature(path: str) -> list[int]:
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def _read_index(path: str, signature: list[int], is_image: Callable[[str], bool]) -> Index:
+def _read_index(path: str, signature: list[int]) -> Index:
     index = Index(signature, {}, {}, {})
     others: collections.Counter[str] = collections.Counter()
     with open(path, "rb") as stream:
-        _scan(path, stream, 0, "", index, others, is_image)
+        _scan(path, stream, 0, "", index, others)
     index.others.update(others)
     return index
 
@@ -118,49 +119,45 @@ def _scan(
     folder: str,
     index: Index,
     others: collections.Counter[str],
-    is_image: Callable[[str], bool],
 ) -> None:
     """Add what a tar holds to `index`. base: where in the file it begins; folder: what its names are below."""
     where = f"{path}/{folder}".rstrip("/")
     for member, name, content in _members(where, stream):
         name = folder + name
-        suffix = os.path.splitext(name)[1].lower()
-        if os.path.basename(name).startswith("._"):  # what macOS keeps beside a file
-            others["._*"] += 1
-        elif is_image(name):
+        *folders, base_name = name.split("/")
+        suffix = os.path.splitext(base_name)[1].lower()
+        if any([is_by_system(one, others) for one in folders]):
+            continue
+        if is_image(base_name):
             if name in index.images:
                 raise UserError(f"{where}: {name} occurs a second time; pack the archive anew")
             index.images[name] = [base + member.offset_data, member.size]
         elif suffix == SUFFIX and not folder:
-            _scan(path, content, member.offset_data, f"{name}/", index, others, is_image)
+            _scan(path, content, member.offset_data, f"{name}/", index, others)
         elif suffix in (_CLASS, _OBJECT):
             label = _label(f"{where}/{name}", suffix, member.size, content)
             if label is None:
-                others[suffix] += 1
+                count_others(others, [base_name])
             elif index.labels.setdefault(sample(name), label) != label:
                 raise UserError(f"{where}: {sample(name)} has two classes; keep one of {_CLASS} and {_OBJECT}")
         else:
-            others[suffix[:20]] += 1
+            count_others(others, [base_name])
 
 
 def _label(where: str, suffix: str, size: int, content: IO[bytes]) -> int | str | None:
-    """The class that a file of a sample states; None of an object that states none."""
-    longest = _LONGEST_CLASS if suffix == _CLASS else _LONGEST_OBJECT
-    if size > longest:
-        raise UserError(f"{where}: has {size} bytes, at most {longest} were expected")
-    text = content.read(longest).decode(errors="replace").strip()
+    """The class that a file of a sample states; None of an object that states none, as others call theirs .json."""
     if suffix == _CLASS:
-        if not text:
-            raise UserError(f"{where}: is empty, the number or the name of a class was expected")
+        text = content.read(_LONGEST_CLASS + 1).decode(errors="replace").strip()
+        if not text or len(text) > _LONGEST_CLASS:
+            raise UserError(f"{where}: has {size} bytes, the number or the name of a class was expected")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text
     try:
-        found = json.loads(text)
+        found = json.loads(content.read(_LONGEST_OBJECT)) if size <= _LONGEST_OBJECT else None
     except (ValueError, RecursionError):
-        raise UserError(f"{where}: is not JSON") from None
+        found = None
     label = found.get("label") if isinstance(found, dict) else None
-    if label is None or (isinstance(label, str) and label) or (type(label) is int and label >= 0):
-        return label
-    raise UserError(f"{where}: label is {str(label)[:40]!r}, the number or the name of a class was expected")
+    is_label = (isinstance(label, str) and label) or (type(label) is int and label >= 0)
+    return label if is_label else None
 
 
 class _Header(tarfile.TarInfo):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ..core.cli import UserError
 from . import archives, label_files, rows
-from .sources import Found, Picture, is_image
+from .pictures import Found, Picture, is_by_system, is_image
 
 _ALIASES = {"val": ("val", "validation"), "validation": ("validation", "val")}
 _COMPRESSED = (".zip", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -40,7 +40,7 @@ def files_of(root: Path, split: str) -> list[Path]:
     folders = [root / name for name in _aliases(split) if (root / name).is_dir()]
     if folders:
         with os.scandir(folders[0]) as children:
-            if any(is_image(child.name) or (child.is_dir() and child.name[0] != ".") for child in children):
+            if any(is_image(child.name) or (child.is_dir() and not is_by_system(child.name)) for child in children):
                 return []
         found = [child for child in sorted(folders[0].iterdir()) if _is_packed(child)]
     else:
@@ -67,20 +67,25 @@ def files_of(root: Path, split: str) -> list[Path]:
 
 
 def find(
-    root: Path, split: str, files: Sequence[Path], labels: str | os.PathLike | None, columns: Sequence[str] | None
+    root: Path,
+    split: str,
+    files: Sequence[Path],
+    labels: str | os.PathLike | None,
+    columns: Sequence[str] | None,
+    labelled: bool,
 ) -> Found:
-    """The images in the archives or tables of a split."""
+    """The images in the archives or tables of a split. The other arguments are those of `sources.find`."""
     if files[0].suffix.lower() == rows.SUFFIX:
         if labels is not None:
             raise UserError(f"{labels}: is not used, {files[0]} states its classes itself; leave out dataset.labels")
-        return _in_tables(root, files, columns)
+        return _in_tables(root, files, columns, labelled)
     left_out: collections.Counter[str] = collections.Counter()
-    held = {file: archives.index(file, is_image) for file in files}
+    held = {file: archives.index(file) for file in files}
     for index in held.values():
-        left_out.update({f"files {suffix or 'without a suffix'}": count for suffix, count in index.others.items()})
+        left_out.update(index.others)
     if not any(index.images for index in held.values()):
         raise UserError(f"{files[0]}: contains no images")
-    if labels is None and any(index.labels for index in held.values()):
+    if labels is None and labelled and any(index.labels for index in held.values()):
         return Found(list(_samples(root, held, left_out)), None, dict(left_out))
     inside = [(file, name) for file, index in held.items() for name in index.images]
     is_class = len(files) > 1 and not _are_parts(files)
@@ -96,6 +101,9 @@ def find(
     if labels is None and any("/" in path for path in shown.values()):
         stray = next(path for path in shown.values() if "/" not in path)
         raise UserError(f"{files[0]}: contains class folders and images beside them ({stray}, …); pack it anew")
+    if labels is None and not labelled and len(label_files.candidates(root, split)) != 1:
+        pictures = [Picture(_image(root, *place), "", 0) for place in sorted(shown, key=shown.get)]
+        return Found(pictures, None, dict(left_out))
     path = Path(labels) if labels is not None else label_files.choose(root, split)
     stated = label_files.read(path, columns)
     order = sorted(shown, key=lambda place: (os.path.split(shown[place]), place))
@@ -122,7 +130,7 @@ def read(file: str, name: str) -> bytes:
     """The content of an image in an archive or a table."""
     if file.lower().endswith(rows.SUFFIX):
         return rows.read(file, name)
-    return archives.read(file, name, is_image)
+    return archives.read(file, name)
 
 
 def digest(file: str, name: str) -> str:
@@ -139,7 +147,7 @@ def known_of(root: str | os.PathLike, images: Iterable[str]) -> Mapping[str, obj
             names.setdefault(place[0], []).append(place[1])
     found = {}
     for file, wanted in names.items():
-        index = archives.index(file, is_image)
+        index = archives.index(file)
         found[file] = [index.signature, {name: index.images[name] for name in wanted}, {}, {}]
     return found
 
@@ -218,16 +226,16 @@ def _samples(root: Path, held: Mapping[Path, archives.Index], left_out: collecti
             left_out["samples without an image"] += absent
 
 
-def _in_tables(root: Path, files: Sequence[Path], columns: Sequence[str] | None) -> Found:
+def _in_tables(root: Path, files: Sequence[Path], columns: Sequence[str] | None, labelled: bool) -> Found:
     """Pictures of the rows of Parquet files, in their order; an image is called by its row."""
     pictures: list[Picture] = []
     names = None
     for file in files:
-        table = rows.describe(file, columns)
+        table = rows.describe(file, columns or (None if labelled else (rows.COLUMNS[0], None)))
         if pictures and table.names != names:
             raise UserError(f"{file}: names other classes than {files[0].name}; these are parts of different sets")
         names = table.names
-        for row, value in enumerate(rows.classes(table)):
+        for row, value in enumerate(rows.classes(table) if labelled else [0] * table.ends[-1]):
             label = (value, None) if isinstance(value, str) else ("", value)
             pictures.append(Picture(_image(root, file, rows.name(table, row)), *label))
     if not pictures:

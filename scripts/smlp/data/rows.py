@@ -66,7 +66,7 @@ def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = Non
             raise UserError(f"{path}: column {image!r} is {str(kind)[:60]}, the bytes of image files were expected")
         groups = [file.metadata.row_group(place).num_rows for place in range(file.metadata.num_row_groups)]
         names = _names(path, schema.metadata or {}, label)
-    return Table(os.fspath(path), image, label, names, tuple(itertools.accumulate(groups)))
+    return Table(os.fspath(path), image, label, names, (0, *itertools.accumulate(groups))[bool(groups) :])
 
 
 def classes(table: Table) -> Iterator[int | str]:

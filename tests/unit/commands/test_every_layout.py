@@ -73,10 +73,10 @@ def test_workers_and_shards_change_no_byte_of_an_archive(tmp_path, samples, expe
     assert all((tmp_path / "bins" / row.bin).read_bytes() == expected[0][row.bin] for row in rows)
 
 
-@pytest.mark.parametrize("layout", ["tars_per_class", "hub_parquet"])
+@pytest.mark.parametrize("layout", ["tars_per_class", "hub_parquet", "webdataset", "ilsvrc_tar"])
 def test_calibration_is_drawn_from_archives_too(tmp_path, samples, layout):
     data_layouts.LAYOUTS[layout](tmp_path / "data", samples)
-    entries = dataset.list_images(tmp_path / "data")
+    entries = dataset.list_images(tmp_path / "data", labelled=False)
     scored = {dataset.sources.digest(tmp_path / "data", entry.image) for entry in entries[:40]}
     drawn = dataset.draw(entries, tmp_path / "data", 10, 0, scored)
     assert {entry.image for entry in drawn} == {entry.image for entry in entries[40:]}
