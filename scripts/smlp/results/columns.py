@@ -105,6 +105,7 @@ ACCURACY = (
     Column("images", "Int64", "images", "images"),
     Column("skipped", "Int64", "images", "skipped", optional=True),
     Column("num_classes", "Int64", "classes"),
+    Column("transform", "string"),
     Column(
         "top1",
         "Float64",
