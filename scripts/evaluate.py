@@ -110,9 +110,9 @@ def evaluate(flags: argparse.Namespace) -> None:
             code=code_digest("evaluate"),
             versions=provenance.versions(["numpy"]),
         )
-        transform = outputs.transform_of(flags.labels)
-        own = {**run.of_scores(), "reference_id": reference and reference.id, "transform": transform}
-        own.update(skipped=skipped)
+        own = {**run.of_scores(), "reference_id": reference and reference.id, "skipped": skipped}
+        own["transform"] = outputs.transform_of(flags.labels)
+        own["images_of"] = outputs.images_of(flags.labels)
         own.update(**accuracy._asdict(), **changes.facts())
         files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), state=state, **own))
     print(f"acc1:{accuracy.top1 / 100:.4f}, acc5:{accuracy.top5 / 100:.4f}")

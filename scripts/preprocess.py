@@ -1,6 +1,6 @@
 """Images of a validation set -> bins that an engine reads as they are.
 
-Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with <data_root>/val_label.txt
+Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with a label file; docs/inputs.md lists them all
 Writes  <save_dir>/batch-00000.bin …  float32, NCHW, C order, no header; the number counts batches over the whole
                                       split; the last bin may be shorter, it is never padded
         <save_dir>/images-00000.npy   with --layout packed, instead: one array (N, 3, H, W) of the whole shard, in the
@@ -21,7 +21,6 @@ that the manifests of --not_in list. Of equal image files only one is drawn.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import functools
@@ -39,7 +38,7 @@ from PIL import features
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
-from smlp.data import arrays, dataset, pixels, sources
+from smlp.data import arrays, dataset, listing, pixels, sources
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
 
@@ -273,32 +272,21 @@ def _id_of_bins(folder: Path) -> str:
     return bins.id
 
 
-def _shard(text: str) -> tuple[int, int]:
-    """Flag type: K/N, part K (from 0) of N."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, such as 0/4 for the first of four parts")
-    return int(index), int(count)
-
-
 def main(argv: Iterable[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--data_root", type=Path, required=True, help="folder that contains val/")
+    listing.add_flags(parser)
     parser.add_argument("--save_dir", type=Path, required=True, help="folder for the bins and their manifest")
     parser.add_argument("--batch_size", type=cli.positive_int, default=1, help="images in a bin")
     parser.add_argument(
         "--model_name", default="smlpnet_tiny", help="whose preprocessing: smlpnet_tiny, _small, _base or a timm name"
     )
-    parser.add_argument("--split", default="val", help="folder below data_root with the images")
     parser.add_argument(
         "--draw", type=cli.positive_int, metavar="N", help="only N images of the split, drawn by --seed"
     )
-    parser.add_argument("--seed", type=cli.count, default=0, help="another seed draws other images")
     parser.add_argument(
         "--not_in", type=Path, nargs="*", default=[], metavar="DIR", help="folders of bins whose images are not drawn"
     )
     parser.add_argument("--workers", type=cli.positive_int, default=cli.default_workers(), help="processes")
-    parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="only part K (from 0) of N")
     parser.add_argument(
         "--on_bad_image",
         choices=("stop", "skip"),
@@ -319,8 +307,8 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     transform = preprocessing.take_flags(args, args.model_name).resolve()
     save_dir = Path(os.path.abspath(args.save_dir))
-    everything = dataset.list_images(args.data_root, args.split)
-    classes = dataset.count_classes(everything)
+    listed = listing.listed(args, labelled=not args.draw)  # what calibrates needs no label
+    everything, labels = listed.entries, listed.facts
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     made_from = {}
@@ -345,6 +333,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         kind=args.pixels,
     )
     drawn = {"images": args.draw, "seed": args.seed} if args.draw else None
+    part = {"images": args.images, "of": listed.of, "seed": args.seed} if args.images else None
     state = identity.state(
         "bins",
         facts.pop("files"),
@@ -354,6 +343,8 @@ def main(argv: Iterable[str] | None = None) -> int:
             "split": args.split,
             "shard": args.shard,
             "drawn": drawn,
+            **({"part": part} if part else {}),
+            "labels": None if args.draw else dataset.Rules.of(vars(args)).identity(),
             **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
         },
         code=code_digest("preprocess"),
@@ -365,13 +356,20 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
-        classes=classes,
+        classes=labels and labels["classes"],
+        labels=labels,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
+        part=part,
+        left_out=listed.left_out,
         **facts,
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )
     files.write_json(dataset.sidecar_path(save_dir), sidecar)
+    if labels:
+        cli.say(dataset.said(labels))
+    if listed.left_out:
+        cli.say(f"{args.data_root}: left out: {dataset.in_words(listed.left_out)}")
     skipped = (
         f", {len(facts['skipped'])} skipped (listed in {dataset.sidecar_path(save_dir)})" if facts["skipped"] else ""
     )

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from . import classes, sources
 from .classes import Entry as Entry
+from .classes import Rules as Rules
+from .classes import said as said
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import MANIFEST as MANIFEST
@@ -27,18 +31,73 @@ from .manifest import write_manifest as write_manifest
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
-def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
-    """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
+class Listed(NamedTuple):
+    """The images to work on.
 
+    of: how many the split has; left_out: what is none of them, in words, and how many; facts: how labels were found, as
+    `classes.label` says it, None if they do not matter.
+    """
+
+    entries: list[Entry]
+    of: int
+    left_out: dict[str, int]
+    facts: Facts | None
+
+
+def listed(
+    data_root: str | os.PathLike,
+    split: str = "val",
+    *,
+    labels: str | os.PathLike | None = None,
+    columns: Sequence[str] | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    labelled: bool = True,
+    **rules: Any,
+) -> Listed:
+    """Every image of the split with its label, in the order that sources.py states; or only a part of them.
+
+    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`. labelled: False if
+    labels do not matter. rules: what decides labels, the fields of `Rules`.
     Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
-    return classes.assign(sources.find(data_root, split))
+    found = sources.find(data_root, split, labels, columns, labelled)
+    if labelled:
+        entries, facts = classes.label(found, Rules(**rules), str(Path(data_root, split)))
+    else:
+        entries, facts = classes.unlabelled(found), None
+    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out, facts)
 
 
-def count_classes(entries: Sequence[Entry]) -> int | None:
-    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
-    in_folders = entries[0].image.count("/") > 1
-    return 1 + max(entry.label for entry in entries) if in_folders else None
+def list_images(data_root: str | os.PathLike, split: str = "val", **about: Any) -> list[Entry]:
+    """As `listed`, the images alone."""
+    return listed(data_root, split, **about).entries
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """What was left out, as text."""
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(left_out.items()))
+
+
+def part(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
+    """`count` of `entries` in their order, numbered anew: of every class its share, chosen by `seed`.
+
+    Shares are rounded down, and what is then missing goes to the classes that lost most. All entries if there are no
+    more. The choice depends on the paths and the seed alone: the same on every machine.
+    """
+    if count >= len(entries):
+        return list(entries)
+    of_class: dict[int, list[Entry]] = {}
+    for entry in entries:
+        of_class.setdefault(entry.label, []).append(entry)
+    shares = {label: divmod(count * len(members), len(entries)) for label, members in of_class.items()}
+    missing = count - sum(share for share, _ in shares.values())
+    most_lost = set(sorted(shares, key=lambda label: (-shares[label][1], _rank(seed, str(label))))[:missing])
+    chosen = []
+    for label, members in of_class.items():
+        share = shares[label][0] + (label in most_lost)
+        chosen += sorted(members, key=lambda entry: _rank(seed, entry.image))[:share]
+    return [entry._replace(index=index) for index, entry in enumerate(sorted(chosen))]
 
 
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:

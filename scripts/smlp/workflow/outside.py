@@ -16,7 +16,7 @@ from pathlib import Path
 from .. import backends
 from ..core.cli import UserError
 from ..core.provenance import versions
-from ..data import dataset
+from ..data import dataset, listing
 from ..data.manifest import images_digest, images_of_shard
 from .plan import Cell, Sweep
 from .targets import Settings
@@ -35,6 +35,8 @@ class Contents:
         self.watch = Watch(Path("results/.watched", f"{os.uname().nodename}.json"))
         self._sweep = sweep
         self._root, self._split = sweep.data_root, complete["dataset"]["split"]
+        about = complete["dataset"]
+        self._about = {name: about[name] for name in listing.ABOUT if name in about}
         self._drawn = {"root": sweep.data_root, **complete["calibration"]}
 
     def source(self, model: str, kind: str, batch: str | None = None) -> list[str]:
@@ -101,7 +103,7 @@ class Contents:
     def require_images(self) -> None:
         """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
         if not self._sweep.is_demo:
-            _ = self._entries
+            _ = self._listed
 
     @functools.cache  # noqa: B019  (it lives as long as the process, and every engine asks for it)
     def shard(self, shard: int | str) -> str:
@@ -126,10 +128,13 @@ class Contents:
         return sorted(image for image in {**made_from, **now} if made_from.get(image) != now.get(image))
 
     def classes(self) -> str:
-        """How many class folders the images have, which the sidecar of each shard states; "None" if they are flat."""
+        """How labels were found, which the sidecar of each shard states."""
         if self._sweep.is_demo:
             return _OWN
-        return str(dataset.count_classes(self._entries)) if Path(self._root).exists() else _ABSENT
+        if not Path(self._root).exists():
+            return _ABSENT
+        facts = {key: value for key, value in self._listed.facts.items() if key != "list"}  # its path
+        return json.dumps(facts, sort_keys=True)
 
     def calibration(self) -> str:
         """Paths and contents of the images that are drawn for calibration."""
@@ -151,7 +156,7 @@ class Contents:
     def _draw(self, key: str, scored: Collection[str]) -> str:
         root, split = self._drawn["root"], self._drawn["split"]
         begin_ns = time.time_ns()
-        entries = dataset.list_images(root, split)
+        entries = dataset.list_images(root, split, labelled=False)
         folders = {place: os.stat(place) for place, _, _ in os.walk(Path(root, split), followlinks=True)}
         looked_at: dict[str, str] = {}
 
@@ -175,12 +180,12 @@ class Contents:
         return is_same and self.watch.digests(known["images"]) == list(known["images"].values())
 
     @functools.cached_property
-    def _entries(self) -> list[dataset.Entry]:
-        """Every image of the split, listed once for all shards."""
-        return dataset.list_images(self._root, self._split)
+    def _listed(self) -> dataset.Listed:
+        """Every image that is scored, listed once for all shards."""
+        return dataset.listed(self._root, self._split, **self._about)
 
     def _part(self, shard: int) -> list[dataset.Entry]:
-        return dataset.shard(self._entries, shard, len(self._sweep.shards))
+        return dataset.shard(self._listed.entries, shard, len(self._sweep.shards))
 
     @functools.cache  # noqa: B019  (it lives as long as the process)
     def _digests(self, shard: int) -> list[str]:
