@@ -12,7 +12,6 @@ from pathlib import Path
 from ..core import cli, files
 from ..core.cli import UserError
 from ..data import dataset
-from ..models import preprocessing
 from .outside import Contents
 from .plan import Sweep
 from .targets import Settings
@@ -38,11 +37,11 @@ class Checks:
         if left_out := self._contents.left_out:
             cli.say(f"{self._sweep.data_root}: left out: {dataset.in_words(left_out)}")
         need_bytes = images = 0
-        for transform in {self._sweep.transform(model): None for model in self._sweep.models}:
+        for transform, model in {self._sweep.transform(model): model for model in self._sweep.models}.items():
             missing = [shard for shard in self._sweep.shards if not Path(self._sweep.shard(transform, shard)).exists()]
             count = sum(map(self._contents.count, missing))
             images += count
-            need_bytes += count * self._image_bytes(transform) if count else 0
+            need_bytes += count * self._image_bytes(model) if count else 0
         files.require_free_space("results", need_bytes, f"preprocessing {images} images")
         return []
 
@@ -66,6 +65,6 @@ class Checks:
             ) from None
         return []
 
-    def _image_bytes(self, transform: str) -> int:
-        facts = preprocessing.resolve(transform)
+    def _image_bytes(self, model: str) -> int:
+        facts = self._sweep.transforms.of(model).resolve()
         return math.prod(facts.uint8.shape if self._as_bytes else facts.shape) * (1 if self._as_bytes else 4)
