@@ -200,8 +200,8 @@ def _rewrite(model: onnx.ModelProto, path: Path) -> list[str]:
         try:
             model.CopyFrom(onnx.version_converter.convert_version(model, OPSETS[0]))
         except Exception as error:  # the converter's own exceptions share no narrower base
-            operator = re.search(r"No Adapter\\b.* for (\w+)|operator:? (\w+)", str(error))
-            named = next(filter(None, operator.groups()), None) if operator else None
+            operator = re.search(r"No Adapter.* for (\w+)", str(error))
+            named = operator[1] if operator else None
             why = f"the operator {named}" if named else " ".join(str(error).split())
             raise UserError(
                 f"{path}: has opset {found}, which onnx's version converter cannot raise to {OPSETS[0]} because of "

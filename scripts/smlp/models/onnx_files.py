@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = (1 << 31) - (1 << 26)
 # Of weights beside a file, as `save` writes them: model.onnx.data beside model.onnx.
 DATA = ".onnx.data"
-_SMALL_BYTES = 1 << 16
+SMALL_BYTES = 1 << 16
 _ALIGNED_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 24
 
@@ -124,9 +124,9 @@ def read(path: Path) -> onnx.ModelProto:
     beside = companions(path)
     try:
         onnx.checker.check_model(str(path))
-        is_large = sum(map(_bytes_of, {*beside, path})) > LIMIT_BYTES
+        too_large = sum(map(_bytes_of, {*beside, path})) > LIMIT_BYTES
         for tensor in tensors(model):
-            if is_outside(tensor) and (not is_large or _length(tensor, path.parent) <= _SMALL_BYTES):
+            if is_outside(tensor) and (not too_large or _length(tensor, path.parent) <= SMALL_BYTES):
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
     except Exception as error:  # the checker's errors share no narrower base
         raise UserError(f"{path}: is not a valid ONNX file ({error}); export or fetch it again") from None
@@ -140,14 +140,14 @@ def save(model: onnx.ModelProto, path: Path, folder: Path) -> None:
     """
     import onnx
 
-    if not any(map(is_outside, tensors(model))) and _bytes_inside(model) <= LIMIT_BYTES:
+    if not is_large(model) and _bytes_inside(model) <= LIMIT_BYTES:
         onnx.save(model, path)
         return
     written = onnx.ModelProto()
     written.CopyFrom(model)
     with open(path.with_suffix(DATA), "wb") as target:
         for tensor in tensors(written):
-            if not is_outside(tensor) and len(tensor.raw_data) <= _SMALL_BYTES:
+            if not is_outside(tensor) and len(tensor.raw_data) <= SMALL_BYTES:
                 continue
             offset = -(-target.tell() // _ALIGNED_BYTES) * _ALIGNED_BYTES
             target.seek(offset)
@@ -229,6 +229,11 @@ def _tensors_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Te
 def is_outside(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor's values are in another file."""
     return tensor.data_location == tensor.EXTERNAL
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether weights are outside, because one file cannot hold them."""
+    return any(map(is_outside, tensors(model)))
 
 
 def location_of(tensor: onnx.TensorProto) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,8 @@ def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequenc
     if takes_uint8(model) or channels != 3:
         raise UserError(f"the ONNX file's input {image.name!r} is no float32 image of three channels")
     model = _copy(model)
+    if any(node.name == AS_BYTES for node in model.graph.node):
+        return _bytes_again(model)
     model.ir_version = max(model.ir_version, 4)  # older ones want every constant among the inputs
     front = onnx.parser.parse_model(f"""
         <ir_version: {model.ir_version}, opset_import: ["": {opset(model)}]>
@@ -137,6 +140,28 @@ def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequenc
     if size or own_axis.dim_param:
         merged.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(own_axis)
     return merged
+
+
+def _bytes_again(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, whose author's graph takes bytes, without what onnx_adopt.py put in front to make some of pixels."""
+    graph, image = model.graph, inputs(model)[0]
+    front = list(itertools.takewhile(lambda node: node.name.startswith(ADOPTED), graph.node))
+    last = front[-1]
+    kept = [node for node in graph.node if node not in front]
+    size, _, height, width = shape(image)
+    if not any(node.op_type == "Transpose" for node in front):
+        kept.insert(0, onnx.helper.make_node("Transpose", [image.name], [last.output[0]], perm=[0, 3, 1, 2]))
+    replaced = {tensor for node in front for tensor in node.input}
+    weights = [tensor for tensor in graph.initializer if tensor.name not in replaced]
+    axis = image.type.tensor_type.shape.dim[0]
+    taken = onnx.helper.make_tensor_value_info(
+        image.name, onnx.TensorProto.UINT8, [size or axis.dim_param or "batch", height, width, 3]
+    )
+    made = onnx.helper.make_graph(kept, graph.name, [taken], graph.output, weights, value_info=graph.value_info)
+    if any(node.op_type == "Transpose" for node in front):
+        _rename(made, {last.output[0]: image.name})
+    graph.CopyFrom(made)
+    return model
 
 
 def _set_aside(graph: onnx.GraphProto, outside: Sequence[onnx.TensorProto]) -> None:
