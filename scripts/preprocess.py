@@ -28,7 +28,7 @@ import hashlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ from PIL import features
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
-from smlp.data import arrays, dataset, listing, pixels, sources
+from smlp.data import archives, arrays, dataset, listing, pixels, sources
+from smlp.data import packed as packed_images
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
 
@@ -102,8 +103,9 @@ def preprocess(
         else:
             work = functools.partial(write_bins, folder=folder, batch_size=batch_size, **common)
         chunks = list(_chunks(entries, batch_size, workers))
+        start = functools.partial(_start_worker, packed_images.known_of(data_root, (one.image for one in entries)))
         with (
-            contextlib.closing(in_order(work, chunks, workers, _quiet_pillow)) as results,
+            contextlib.closing(in_order(work, chunks, workers, start)) as results,
             progress("preprocess", len(entries), "images") as advance,
         ):
             for outcomes, complete in results:
@@ -250,6 +252,12 @@ def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> 
     return (entries[start : start + step] for start in range(0, len(entries), step))
 
 
+def _start_worker(known: Mapping[str, object]) -> None:
+    """Prepare a process that reads images. known: of the archives that they lie in."""
+    archives.know(known)
+    _quiet_pillow()
+
+
 def _quiet_pillow() -> None:
     """Silence Pillow, which warns of odd but readable files (palettes, EXIF data, sizes) once per process."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -305,9 +313,8 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
-    listed = listing.listed(args)
-    everything = listed.entries
-    classes = dataset.count_classes(everything)
+    listed = listing.listed(args, labelled=not args.draw)  # what calibrates needs no label
+    everything, labels = listed.entries, listed.facts
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     made_from = {}
@@ -343,6 +350,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             "shard": args.shard,
             "drawn": drawn,
             **({"part": part} if part else {}),
+            "labels": None if args.draw else dataset.Rules.of(vars(args)).identity(),
             **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
         },
         code=code_digest("preprocess"),
@@ -354,7 +362,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
-        classes=classes,
+        classes=labels and labels["classes"],
+        labels=labels,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
         part=part,
@@ -363,6 +372,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )
     files.write_json(dataset.sidecar_path(save_dir), sidecar)
+    if labels:
+        cli.say(dataset.said(labels))
     if listed.left_out:
         cli.say(f"{args.data_root}: left out: {dataset.in_words(listed.left_out)}")
     skipped = (

@@ -6,16 +6,19 @@ files state is read in sources.py; the rules by which that becomes labels are in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import files
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from . import classes, sources
 from .classes import Entry as Entry
+from .classes import Rules as Rules
+from .classes import said as said
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import MANIFEST as MANIFEST
@@ -29,11 +32,16 @@ SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
 class Listed(NamedTuple):
-    """The images to work on. of: how many the split has; left_out: what is none of them, in words, and how many."""
+    """The images to work on.
+
+    of: how many the split has; left_out: what is none of them, in words, and how many; facts: how labels were found, as
+    `classes.label` says it, None if they do not matter.
+    """
 
     entries: list[Entry]
     of: int
     left_out: dict[str, int]
+    facts: Facts | None
 
 
 def listed(
@@ -44,15 +52,21 @@ def listed(
     columns: Sequence[str] | None = None,
     images: int | None = None,
     seed: int = 0,
+    labelled: bool = True,
+    **rules: Any,
 ) -> Listed:
     """Every image of the split with its label, in the order that sources.py states; or only a part of them.
 
-    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`.
+    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`. labelled: False if
+    labels do not matter. rules: what decides labels, the fields of `Rules`.
     Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
-    found = sources.find(data_root, split, labels, columns)
-    entries = classes.assign(found)
-    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out)
+    found = sources.find(data_root, split, labels, columns, labelled)
+    if labelled:
+        entries, facts = classes.label(found, Rules(**rules), str(Path(data_root, split)))
+    else:
+        entries, facts = classes.unlabelled(found), None
+    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out, facts)
 
 
 def list_images(data_root: str | os.PathLike, split: str = "val", **about: Any) -> list[Entry]:
@@ -86,12 +100,6 @@ def part(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
     return [entry._replace(index=index) for index, entry in enumerate(sorted(chosen))]
 
 
-def count_classes(entries: Sequence[Entry]) -> int | None:
-    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
-    in_folders = entries[0].image.count("/") > 1
-    return 1 + max(entry.label for entry in entries) if in_folders else None
-
-
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:
     """Part `index` (from 0) of `count` contiguous parts that differ by at most one batch.
 
@@ -108,21 +116,22 @@ def draw(
     count: int,
     seed: int,
     scored: Collection[str],
-    digest: Callable[[Path], str] = files.digest,
+    digest: Callable[[str], str] | None = None,
 ) -> list[Entry]:
     """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
 
     They calibrate int8 engines: an image that is also scored would flatter the accuracy.
-    scored: SHA-256 of image files; digest: what finds it. The order is that of a digest of seed and path: the same
-    choice on every machine, and images that are added later move into it without shuffling the rest. Raises UserError
-    if there are too few.
+    scored: SHA-256 of image files; digest: what finds it for a path relative to data_root. The order is that of a
+    digest of seed and path: the same choice on every machine, and images that are added later move into it without
+    shuffling the rest. Raises UserError if there are too few.
     """
     scored = frozenset(scored)
+    digest = digest or functools.partial(sources.digest, data_root)
     drawn: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda entry: _rank(seed, entry.image)):
         if len(drawn) == count:
             break
-        sha256 = digest(Path(data_root, entry.image))
+        sha256 = digest(entry.image)
         if sha256 not in scored:
             drawn.setdefault(sha256, entry._replace(index=len(drawn)))
     if len(drawn) < count:
