@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,8 +34,7 @@ from smlp.core.cli import UserError
 from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
 from smlp.data.transform import Transform
-from smlp.models import onnx_files
-from smlp.models.preprocessing import resolve
+from smlp.models import onnx_files, preprocessing
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
 PROOF_BATCHES = (1, 3)
@@ -48,33 +48,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     source = flags.source_onnx_path or flags.pth_path
     made_from = identity.known(source) if flags.pth_path else onnx_files.known(source)
+    transform = preprocessing.take_flags(flags, flags.model_name)
+    stated = made_from.facts.get("image_size")  # what retrieve.py was told about a checkpoint
+    if stated and not transform.image_size:
+        transform = dataclasses.replace(transform, image_size=tuple(stated))
+    size = transform.other_size(flags.model_name) if flags.pth_path else None
+    resolved = transform.resolve()
+    images = photographs(resolved)
     with files.whole_file(flags.onnx_path) as partial, named(partial, flags.source_onnx_path or flags.onnx_path):
-        preprocessing = flags.transform or flags.model_name
-        images = photographs(preprocessing)
         if flags.source_onnx_path:
-            facts = adopt(source, partial, resolve(preprocessing), images, flags.tolerance, flags.output_name)
+            facts = adopt(source, partial, resolved, images, flags.tolerance, flags.output_name)
+            decided: Facts = {"transform": resolved.to_dict()}
         else:
-            facts = export(
-                flags.model_name,
-                source,
-                partial,
-                flags.opset_version,
-                flags.num_classes,
-                images,
-                flags.tolerance,
-                fused=flags.graph == "fused",
-                exporter=flags.exporter,
-            )
-        about = (
-            "model_name",
-            "transform",
-            "num_classes",
-            "graph",
-            "opset_version",
-            "exporter",
-            "output_name",
-            "tolerance",
-        )
+            from smlp.models import architectures
+
+            with architectures.sized(size):
+                facts = export(
+                    flags.model_name,
+                    source,
+                    partial,
+                    flags.opset_version,
+                    flags.num_classes,
+                    images,
+                    flags.tolerance,
+                    fused=flags.graph == "fused",
+                    exporter=flags.exporter,
+                )
+            decided = {"image_size": size} if size else {}
+        about = ("model_name", "num_classes", "graph", "opset_version", "exporter", "output_name", "tolerance")
         sidecar = provenance.describe(
             {"onnx" if flags.source_onnx_path else "checkpoint": source},
             PACKAGES,
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "onnx",
                 identity.contents(partial, onnx_files.own_data(partial)),
                 made_from={"source": made_from.id},
-                flags={name: getattr(flags, name) for name in (*about, "tolerance")},
+                flags={name: getattr(flags, name) for name in about} | decided,
                 code=code_digest("export"),
                 versions=provenance.versions(PACKAGES),
             ),
@@ -233,12 +234,11 @@ def prove(
     return {"largest_difference": differences, "tolerance": tolerance, "compared_with": name, **compared}
 
 
-def photographs(model_name: str) -> np.ndarray:
-    """Three real photographs, preprocessed for `model_name`: float32 (3, 3, H, W).
+def photographs(transform: Transform) -> np.ndarray:
+    """Three real photographs, preprocessed: float32 (3, 3, H, W).
 
     They come with scikit-learn and matplotlib, so that a proof needs neither the user's data nor a network.
     """
-    transform = resolve(model_name)
     sources = [
         ("sklearn", "datasets/images/china.jpg"),
         ("sklearn", "datasets/images/flower.jpg"),
@@ -285,7 +285,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="torch's older exporter, the only one that writes opset 11 of every model, or its newer one",
     )
     parser.add_argument("--output_name", help="of a ready-made file with several outputs: the one with the scores")
-    parser.add_argument("--transform", help="whose preprocessing: a model's name; --model_name unless given")
     parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
     parser.add_argument(
         "--tolerance",
@@ -293,6 +292,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=1e-4,
         help="largest difference, as a fraction of how far the scores are apart",
     )
+    preprocessing.add_flags(parser, names_transform=True)
     flags = parser.parse_args(argv)
     if flags.graph == "fused" and flags.source_onnx_path:
         parser.error("--graph fused is made from a checkpoint, give --pth_path")

@@ -13,6 +13,7 @@ import jsonschema
 from .. import backends
 from ..core.cli import UserError
 from ..core.provenance import Facts
+from ..models.preprocessing import Spec
 from . import schema as schemas
 from . import targets
 from .hosts import devices
@@ -193,6 +194,10 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
 
 def _check_model(settings: Settings, name: str, model: Settings) -> None:
     """A model together with the rest of the settings."""
+    try:
+        Spec.read(model["transform"], model["model_name"])
+    except UserError as error:
+        raise UserError(f"models.{name}.transform: {error}") from None
     for key, owner in ready_made().items():
         if key in model:
             if [target["backend"] for target in settings["targets"]].count(owner) != 1:

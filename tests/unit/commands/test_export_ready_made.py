@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from smlp.core import files
 from smlp.core.cli import UserError
-from smlp.models import onnx_graph
+from smlp.models import onnx_graph, preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     assert export.main(flags(source, target)) == 0
     model = onnx.load(target)
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
-    images = export.photographs("test_resnet")
+    images = export.photographs(preprocessing.resolve("test_resnet"))
     np.testing.assert_array_equal(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images))
     sidecar = json.loads(target.with_suffix(".json").read_text())
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
@@ -73,7 +73,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
 def test_a_batch_that_is_fixed_only_in_the_signature_is_freed(batch, export, tiny, tmp_path, capsys):
     assert export.main(flags(theirs(tiny, tmp_path, batch=batch), tmp_path / "model.onnx")) == 0
     assert f"batch of {batch} freed" in capsys.readouterr().err
-    images = export.photographs("test_resnet")
+    images = export.photographs(preprocessing.resolve("test_resnet"))
     np.testing.assert_array_equal(onnx_graph.run(tmp_path / "model.onnx", images), onnx_graph.run(tiny.onnx, images))
 
 
@@ -138,7 +138,7 @@ def test_the_proof_sees_what_a_softmax_hides(export, tmp_path):
     onnx.save(blind(False), source)
     assert export.main(flags(source, target)) == 0
     assert json.loads(target.with_suffix(".json").read_text())["compared_inside"] == "logits"
-    images = export.photographs("test_resnet")
+    images = export.photographs(preprocessing.resolve("test_resnet"))
     onnx.save(blind(True), source)
     run = onnx_graph.runner(str(source), source)
     together = run(images)[0]
