@@ -341,6 +341,11 @@ def main(argv: Iterable[str] | None = None) -> int:
         kind=args.pixels,
     )
     drawn = {"images": args.draw, "seed": args.seed} if args.draw else None
+    near = []
+    if drawn:
+        from smlp.data import near_copies  # only here: it imports scipy
+
+        near = near_copies.warned_of([one.image for one in entries], args.data_root, args.not_in, args.workers)
     part = {"images": args.images, "of": listed.of, "seed": args.seed} if args.images else None
     state = identity.state(
         "bins",
@@ -367,7 +372,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         classes=labels and labels["classes"],
         labels=labels,
         shard={"index": index, "count": count},
-        drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
+        drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in)), "near_copies": near},
         part=part,
         left_out=listed.left_out,
         **facts,

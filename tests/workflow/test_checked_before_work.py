@@ -28,7 +28,7 @@ def test_missing_training_images_are_said_before_any_work(new_project, jpeg, fla
 
 
 def test_a_dry_run_plans_a_data_set_in_archives(new_project, jpeg):
-    project = new_project({**OWN, "calibration": {"split": "val", "images": 2}})
+    project = new_project({**OWN, "targets": [{"backend": "onnxruntime"}]})
     put(project.folder / "weights.pth", b"x")
     tars_per_class(project.folder / "my images", samples_of((number % 2, jpeg(number)) for number in range(4)))
     assert project.planned()["preprocess_shard"] == 1
