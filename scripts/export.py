@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     source = flags.source_onnx_path or flags.pth_path
     made_from = identity.known(source)
+    key = flags.key or made_from.facts.get("key")
     images = photographs(flags.model_name)
     with files.whole_file(flags.onnx_path) as partial:
         if flags.source_onnx_path:
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 images,
                 flags.tolerance,
                 fused=flags.graph == "fused",
+                key=key,
             )
         about = ("model_name", "num_classes", "graph", "opset_version", "tolerance")
         sidecar = provenance.describe(
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "onnx",
                 identity.contents(partial),
                 made_from={"source": made_from.id},
-                flags={name: getattr(flags, name) for name in about},
+                flags={name: getattr(flags, name) for name in about} | ({"key": key} if key else {}),
                 code=code_digest("export"),
                 versions=provenance.versions(PACKAGES),
             ),
@@ -92,6 +94,7 @@ def export(
     images: np.ndarray,
     tolerance: float,
     fused: bool = False,
+    key: str | None = None,
 ) -> Facts:
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
 
@@ -107,7 +110,7 @@ def export(
     from smlp.models.fused import fuse
 
     with architectures.exportable():
-        model, checkpoint_facts = load_model(model_name, pth_path, num_classes)
+        model, checkpoint_facts = load_model(model_name, pth_path, num_classes, key)
         exported_model = fuse(model) if fused else model
     with warnings.catch_warnings(), torch.inference_mode():
         # torch prefers its newer exporter, which cannot write opset 11, the newest that CANN 5 and 6 surely read
@@ -250,6 +253,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--opset_version", type=_opset, default=11, help="ONNX opset, 9 to 18")
     parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
+    parser.add_argument("--key", help="what leads to the weights in a checkpoint that holds several; found unless given")
     parser.add_argument(
         "--tolerance",
         type=cli.positive_number,
@@ -257,6 +261,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="largest difference, as a fraction of the largest logit (at least 1)",
     )
     flags = parser.parse_args(argv)
+    if flags.key and flags.source_onnx_path:
+        parser.error("--key chooses the weights of a checkpoint, give --pth_path")
     if flags.graph == "fused" and flags.source_onnx_path:
         parser.error("--graph fused is made from a checkpoint, give --pth_path")
     return flags

@@ -34,7 +34,9 @@ class _Eager(Engine):
 
         _precision.use_full_fp32(self._threads)
         self.settings = _precision.stated()
-        self._model, facts = load_model(self._facts["model_name"], self._path, self._facts.get("num_classes"))
+        self._model, facts = load_model(
+            self._facts["model_name"], self._path, self._facts.get("num_classes"), self._facts.get("key")
+        )
         channels, height, width = self._model.pretrained_cfg["input_size"]
         self.inputs = [TensorInfo("input", np.dtype(np.float32), (None, channels, height, width))]
         self.outputs = [TensorInfo("output", np.dtype(np.float32), (None, facts["num_classes"]))]
