@@ -26,7 +26,6 @@ rule preprocess_shard:
     params:
         flags=sweep.preprocess_flags(),
         shards=len(sweep.shards),
-        shard_of=lambda wildcards: sweep.shard_of(wildcards.shard),
         images=lambda wildcards: cli.or_fail(contents.shard, wildcards.shard),
         classes=lambda wildcards: cli.or_fail(contents.classes),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
@@ -39,7 +38,7 @@ rule preprocess_shard:
         " --key {params.code}"
         " --key {params.tools:q}"
         " --key classes={params.classes:q}"
-        " --shard_of {params.shard_of:q}"
+        " --reads_images"
         " --output {output.folder:q}"
         " --"
         " python scripts/preprocess.py"

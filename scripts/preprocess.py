@@ -1,6 +1,6 @@
 """Images of a validation set -> bins that an engine reads as they are.
 
-Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with <data_root>/val_label.txt
+Reads   <data_root>/val/<class>/*.JPEG, or <data_root>/val/*.JPEG with a label file; docs/inputs.md lists them all
 Writes  <save_dir>/batch-00000.bin …  float32, NCHW, C order, no header; the number counts batches over the whole
                                       split; the last bin may be shorter, it is never padded
         <save_dir>/images-00000.npy   with --layout packed, instead: one array (N, 3, H, W) of the whole shard, in the
@@ -21,7 +21,7 @@ that the manifests of --not_in list. Of equal image files only one is drawn.
 
 from __future__ import annotations
 
-import argparse
+import collections
 import contextlib
 import functools
 import hashlib
@@ -38,7 +38,7 @@ from PIL import features
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
-from smlp.data import arrays, dataset, pixels
+from smlp.data import arrays, dataset, listing, pixels, sources
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
 
@@ -51,11 +51,12 @@ _PACKED_OFFSET = 128
 
 
 class Outcome(NamedTuple):
-    """The result for one image: its checksum, and the reason if it is not usable (else None)."""
+    """The result for one image: its checksum, the reason if it is not usable (else None), notes of decoding it."""
 
     entry: dataset.Entry
     sha256: str
     reason: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Written(NamedTuple):
@@ -91,6 +92,7 @@ def preprocess(
     rows: list[dataset.Row] = []
     digests: dict[str, str] = {}
     skipped: list[Outcome] = []
+    notes: collections.Counter[str] = collections.Counter()
     with files.whole_folder(save_dir, own=dataset.SHARD_FILES) as folder:
         packed = folder / dataset.packed_name(entries[0].index) if layout == "packed" else None
         common = {"data_root": data_root, "transform": transform, "kind": kind}
@@ -106,8 +108,9 @@ def preprocess(
         ):
             for outcomes, complete in results:
                 digests.update(complete)
-                for entry, sha256, reason in outcomes:
+                for entry, sha256, reason, found in outcomes:
                     if reason is None:
+                        notes.update(found)
                         name = packed.name if packed else dataset.bin_name(entry.index // batch_size)
                         rows.append(dataset.Row(entry.index, name, entry.image, entry.class_name, entry.label, sha256))
                     elif skip_bad:
@@ -140,8 +143,9 @@ def preprocess(
         "transform": transform.to_dict(),
         "skipped": [
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
-            for entry, sha256, reason in skipped
+            for entry, sha256, reason, _ in skipped
         ],
+        "decoding": dict(sorted(notes.items())),
         "files": digests,
     }
 
@@ -227,16 +231,16 @@ def _blank(transform: Transform, kind: str) -> np.ndarray:
 
 def _convert(entry: dataset.Entry, data_root: Path, transform: Transform, out: np.ndarray) -> Outcome:
     """Preprocess one image into `out`: uint8 takes the bytes, float32 the normalised values."""
-    content = (data_root / entry.image).read_bytes()
-    reason = None
+    content = sources.read(data_root, entry.image)
+    reason, notes = None, []
     try:
         if out.dtype == np.uint8:
-            out[...] = transform.crop(content)
+            out[...] = transform.crop(content, notes)
         else:
-            transform(content, out=out)
+            transform(content, out, notes)
     except cli.UserError as error:
         reason = str(error)
-    return Outcome(entry, hashlib.sha256(content).hexdigest(), reason)
+    return Outcome(entry, hashlib.sha256(content).hexdigest(), reason, tuple(notes))
 
 
 def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> Iterator[Sequence[dataset.Entry]]:
@@ -267,32 +271,21 @@ def _id_of_bins(folder: Path) -> str:
     return bins.id
 
 
-def _shard(text: str) -> tuple[int, int]:
-    """Flag type: K/N, part K (from 0) of N."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, such as 0/4 for the first of four parts")
-    return int(index), int(count)
-
-
 def main(argv: Iterable[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--data_root", type=Path, required=True, help="folder that contains val/")
+    listing.add_flags(parser)
     parser.add_argument("--save_dir", type=Path, required=True, help="folder for the bins and their manifest")
     parser.add_argument("--batch_size", type=cli.positive_int, default=1, help="images in a bin")
     parser.add_argument(
         "--model_name", default="smlpnet_tiny", help="whose preprocessing: smlpnet_tiny, _small, _base or a timm name"
     )
-    parser.add_argument("--split", default="val", help="folder below data_root with the images")
     parser.add_argument(
         "--draw", type=cli.positive_int, metavar="N", help="only N images of the split, drawn by --seed"
     )
-    parser.add_argument("--seed", type=cli.count, default=0, help="another seed draws other images")
     parser.add_argument(
         "--not_in", type=Path, nargs="*", default=[], metavar="DIR", help="folders of bins whose images are not drawn"
     )
     parser.add_argument("--workers", type=cli.positive_int, default=cli.default_workers(), help="processes")
-    parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="only part K (from 0) of N")
     parser.add_argument(
         "--on_bad_image",
         choices=("stop", "skip"),
@@ -312,7 +305,8 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
-    everything = dataset.list_images(args.data_root, args.split)
+    listed = listing.listed(args)
+    everything = listed.entries
     classes = dataset.count_classes(everything)
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
@@ -338,6 +332,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         kind=args.pixels,
     )
     drawn = {"images": args.draw, "seed": args.seed} if args.draw else None
+    part = {"images": args.images, "of": listed.of, "seed": args.seed} if args.images else None
     state = identity.state(
         "bins",
         facts.pop("files"),
@@ -347,6 +342,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             "split": args.split,
             "shard": args.shard,
             "drawn": drawn,
+            **({"part": part} if part else {}),
             **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
         },
         code=code_digest("preprocess"),
@@ -361,13 +357,19 @@ def main(argv: Iterable[str] | None = None) -> int:
         classes=classes,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
+        part=part,
+        left_out=listed.left_out,
         **facts,
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )
     files.write_json(dataset.sidecar_path(save_dir), sidecar)
+    if listed.left_out:
+        cli.say(f"{args.data_root}: left out: {dataset.in_words(listed.left_out)}")
     skipped = (
         f", {len(facts['skipped'])} skipped (listed in {dataset.sidecar_path(save_dir)})" if facts["skipped"] else ""
     )
+    for note, count in facts["decoding"].items():
+        cli.say(f"{count} of {facts['images']} images: {note}")
     cli.say(
         f"{args.save_dir}: {facts['images']} images in {facts['bins']} bins, {facts['bytes'] / 1e6:.1f} MB{skipped}"
     )

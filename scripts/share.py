@@ -71,7 +71,11 @@ def describe(flags: argparse.Namespace, command: Sequence[str]) -> Facts | None:
         options = dict(word.split("=", 1) for flag, word in zip(command, command[1:]) if flag == "--option")
         made_for = tells(options)
     words = [
-        "an output" if word == str(flags.output) else _content(word, flags.shard_of)
+        "an output"
+        if word == str(flags.output)
+        else _images(command)
+        if flags.reads_images and before == "--data_root"
+        else _content(word)
         for before, word in zip(command[1:], command[2:])
         if word not in _NO_MATTER and before not in _NO_MATTER
     ]
@@ -87,22 +91,20 @@ def _is_still(about: Facts, flags: argparse.Namespace, command: Sequence[str]) -
     return False
 
 
-def _content(word: str, shard_of: Sequence[str] | None) -> str:
+def _content(word: str) -> str:
     """A word of a command line; in place of the name of an artefact its id, of another file or folder its content."""
     name, equals, value = word.partition("=")
     if equals and not word.startswith("/") and Path(value).exists():
         return f"{name}={identity.known(value).id if Path(value).is_dir() else files.digest(value)}"
-    if shard_of and word == shard_of[0]:
-        from smlp.data import dataset
-        from smlp.data.manifest import images_digest
-
-        root, split, part = shard_of
-        index, _, count = part.partition("/")
-        entries = dataset.shard(dataset.list_images(root, split), int(index), int(count))
-        return images_digest(
-            (entry.index, entry.image, entry.label, files.digest(Path(root, entry.image))) for entry in entries
-        )
     return identity.known(word).id if Path(word).exists() else word
+
+
+def _images(command: Sequence[str]) -> str:
+    """The content of the images that a command reads: positions, labels and bytes of those of its shard."""
+    from smlp.data import listing
+    from smlp.data.manifest import images_digest
+
+    return images_digest(listing.contents_of(command[2:]))
 
 
 def store(entry: Path, about: Facts, output: Path) -> None:
@@ -181,7 +183,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--key", action="append", default=[], help="what else the result depends on, repeatable")
     parser.add_argument("--backend", help="whose engine the command makes")
     parser.add_argument(
-        "--shard_of", nargs=3, metavar=("ROOT", "SPLIT", "K/N"), help="of the dataset ROOT only this part is read"
+        "--reads_images", action="store_true", help="the command's --data_root is a data set, read as its flags say"
     )
     parser.add_argument("--output", type=Path, required=True, help="what it makes, beside which it writes a sidecar")
     return parser.parse_args(argv)

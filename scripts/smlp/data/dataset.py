@@ -1,75 +1,89 @@
 """The validation set: which images, which labels, in which order; its shards; the manifest of the bins.
 
-Standard library only, and quick to import: the workflow lists the images each time it starts.
-
-Two layouts are read below `data_root`, the folder that contains val/:
-  val/<class>/*.JPEG   as torchvision's ImageFolder: the label is the position of the class folder in sorted order
-  val/*.JPEG           with val_label.txt in `data_root` or in val/, one line per image: `name label`
+Standard library only, and quick to import: the workflow lists the images each time it starts. What a data set's own
+files state is read in sources.py; the rules by which that becomes labels are in classes.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.cli import UserError
+from . import classes, sources
+from .classes import Entry as Entry
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import MANIFEST as MANIFEST
 from .manifest import Row as Row
-from .manifest import read_manifest, whole_number
+from .manifest import read_manifest
 from .manifest import sidecar_path as sidecar_path
 from .manifest import write_manifest as write_manifest
 
-# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # What the folder of a shard holds, as a regular expression of file names
 SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
-class Entry(NamedTuple):
-    """One image of the split: its position in it, its path relative to data_root, its class folder and index."""
+class Listed(NamedTuple):
+    """The images to work on. of: how many the split has; left_out: what is none of them, in words, and how many."""
 
-    index: int
-    image: str
-    class_name: str
-    label: int
+    entries: list[Entry]
+    of: int
+    left_out: dict[str, int]
 
 
-def list_images(data_root: str | os.PathLike, split: str = "val") -> list[Entry]:
-    """Every image of the split with its label, in torchvision's order (class folders) or sorted by name (flat).
+def listed(
+    data_root: str | os.PathLike,
+    split: str = "val",
+    *,
+    labels: str | os.PathLike | None = None,
+    columns: Sequence[str] | None = None,
+    images: int | None = None,
+    seed: int = 0,
+) -> Listed:
+    """Every image of the split with its label, in the order that sources.py states; or only a part of them.
 
+    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`.
     Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
-    root = Path(data_root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder; give the folder that contains {split}/")
-    if split in ("", "..") or split != PurePosixPath(split).name:
-        raise UserError(f"split {split!r}: is not the name of a folder below {root}; val was expected")
-    folder = root / split
-    if not folder.is_dir():
-        raise UserError(
-            f"{root}: contains no folder {split}/; put the images into {folder}/<class>/, or check the path"
-        )
+    found = sources.find(data_root, split, labels, columns)
+    entries = classes.assign(found)
+    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out)
 
-    with os.scandir(folder) as found:
-        children = sorted((child.name, child.is_dir()) for child in found)
-    classes = [name for name, is_folder in children if is_folder]
-    loose = [name for name, is_folder in children if not is_folder and _is_image(name)]
-    if classes and loose:
-        raise UserError(
-            f"{folder}: contains class folders ({classes[0]}, …) and images beside them ({loose[0]}, …), which would "
-            "have no label; keep one or the other"
-        )
-    if classes:
-        return list(_labelled_by_folder(root, split, classes))
-    if loose:
-        return _labelled_by_file(root, split, loose)
-    raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
+
+def list_images(data_root: str | os.PathLike, split: str = "val", **about: Any) -> list[Entry]:
+    """As `listed`, the images alone."""
+    return listed(data_root, split, **about).entries
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """What was left out, as text."""
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(left_out.items()))
+
+
+def part(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
+    """`count` of `entries` in their order, numbered anew: of every class its share, chosen by `seed`.
+
+    Shares are rounded down, and what is then missing goes to the classes that lost most. All entries if there are no
+    more. The choice depends on the paths and the seed alone: the same on every machine.
+    """
+    if count >= len(entries):
+        return list(entries)
+    of_class: dict[int, list[Entry]] = {}
+    for entry in entries:
+        of_class.setdefault(entry.label, []).append(entry)
+    shares = {label: divmod(count * len(members), len(entries)) for label, members in of_class.items()}
+    missing = count - sum(share for share, _ in shares.values())
+    most_lost = set(sorted(shares, key=lambda label: (-shares[label][1], _rank(seed, str(label))))[:missing])
+    chosen = []
+    for label, members in of_class.items():
+        share = shares[label][0] + (label in most_lost)
+        chosen += sorted(members, key=lambda entry: _rank(seed, entry.image))[:share]
+    return [entry._replace(index=index) for index, entry in enumerate(sorted(chosen))]
 
 
 def count_classes(entries: Sequence[Entry]) -> int | None:
@@ -142,78 +156,3 @@ def bin_name(number: int) -> str:
 def packed_name(first_index: int) -> str:
     """File name of a packed shard; the number is that of its first image, so shards never share a name."""
     return f"images-{first_index:05d}.npy"
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_EXTENSIONS)
-
-
-def _labelled_by_folder(root: Path, split: str, classes: list[str]) -> Iterator[Entry]:
-    """Entries of the class-folder layout, in the order of torchvision.datasets.ImageFolder."""
-    index = 0
-    for label, class_name in enumerate(classes):
-        folder = f"{split}/{class_name}"
-        before = index
-        for path in _images_below(os.path.join(root, folder)):
-            yield Entry(index, f"{folder}/{path}", class_name, label)
-            index += 1
-        if index == before:
-            raise UserError(
-                f"{root / folder}: class folder without images ({' '.join(IMAGE_EXTENSIONS)}); fill it, or remove it "
-                "(every class after it then moves down by one)"
-            )
-
-
-def _images_below(folder: str) -> list[str]:
-    """Paths of all images below `folder`, relative to it, folder by folder as torchvision sorts them."""
-    levels = []
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        for name in folders:
-            target = os.path.realpath(os.path.join(place, name))
-            if (
-                os.path.islink(os.path.join(place, name))
-                and os.path.commonpath([target, os.path.realpath(place)]) == target
-            ):
-                raise UserError(
-                    f"{place}/{name}: is a link to a folder around it; its images would count again and again"
-                )
-        levels.append((place, sorted(filter(_is_image, names))))
-    return [os.path.join(place, name)[len(folder) + 1 :] for place, names in sorted(levels) for name in names]
-
-
-def _raise(error: OSError) -> NoReturn:
-    """os.walk would otherwise take an unreadable folder for an empty one."""
-    raise error
-
-
-def _labelled_by_file(root: Path, split: str, names: list[str]) -> list[Entry]:
-    """Entries of the flat layout, labelled by the lines `name label` of val_label.txt."""
-    candidates = [folder / f"{split}_label.txt" for folder in (root, root / split)]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise UserError(
-            f"{root / split}: contains images but no class folders, and there is no label file; add {candidates[0]} "
-            "with a line `name label` for each image"
-        )
-    present = set(names)
-    labels: dict[str, int] = {}
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        name, *rest = line.strip().rsplit(None, 1)
-        if not rest:
-            raise UserError(f"{where}: {name!r} is not an image's name and its label, such as `name.JPEG 65`")
-        label = whole_number(rest[0])
-        if label is None:
-            raise UserError(f"{where}: label {rest[0]!r} of {name} is not a whole number of at least 0")
-        if name in labels:
-            raise UserError(f"{where}: {name} occurs a second time; keep one line per image")
-        if name not in present:
-            raise UserError(f"{where}: there is no image {name} in {root / split}; restore it, or remove the line")
-        labels[name] = label
-    for name in names:
-        if name not in labels:
-            raise UserError(f"{path}: has no line for {name}; add `{name} label`")
-    return [Entry(index, f"{split}/{name}", str(labels[name]), labels[name]) for index, name in enumerate(names)]

@@ -8,17 +8,15 @@ model has which settings: models/preprocessing.py.
 from __future__ import annotations
 
 import dataclasses
-import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from . import pixels
+from .decode import decode
 
-# Only decoders that read pixels and nothing else: Pillow's EPS plugin, for one, would start Ghostscript.
-_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
 FILTERS = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
@@ -46,16 +44,19 @@ class Transform:
         """(3, height, width) of what a call returns."""
         return (3, *self.crop_px)
 
-    def __call__(self, content: bytes, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, content: bytes, out: np.ndarray | None = None, notes: list[str] | None = None) -> np.ndarray:
         """float32 (3, H, W), C-contiguous, RGB, normalised; written into `out` if given.
 
-        Raises UserError saying what is wrong with the image, but not which one: the caller knows its name.
+        notes: gets what decoding did that nobody would expect. Raises UserError saying what is wrong with the image,
+        but not which one: the caller knows its name.
         """
-        return pixels.normalise(self.crop(content), self.mean, self.std, out)
+        return pixels.normalise(self.crop(content, notes), self.mean, self.std, out)
 
-    def crop(self, content: bytes) -> np.ndarray:
-        """uint8 (H, W, 3), RGB: the resized and cropped image before it is normalised. Raises as a call does."""
-        image = _decode(content)
+    def crop(self, content: bytes, notes: list[str] | None = None) -> np.ndarray:
+        """uint8 (H, W, 3), RGB: the resized and cropped image before it is normalised. Notes, errors as of a call."""
+        image, found = decode(content)
+        if notes is not None:
+            notes.extend(found)
         size = self._resized(image.width, image.height)
         if size[0] * size[1] > _MAX_RESIZED_PIXELS:
             raise UserError(f"is {image.width}x{image.height} px and would be resized to {size[0]}x{size[1]} px")
@@ -89,19 +90,3 @@ class Transform:
             for have, crop in ((width, self.crop_px[1]), (height, self.crop_px[0]))
         )
         return left, top, left + self.crop_px[1], top + self.crop_px[0]
-
-
-def _decode(content: bytes) -> Image.Image:
-    """The image in mode RGB, as torchvision.datasets.folder.pil_loader gives it."""
-    if not content:
-        raise UserError("is empty")
-    try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(f"is not an image of a known format ({', '.join(_FORMATS)})") from None
-    except Exception as error:  # on broken files Pillow's parsers raise whatever they stumble over
-        raise UserError(f"cannot be decoded ({error or type(error).__name__})") from None

@@ -98,6 +98,8 @@ def make_accuracy_table(table: pandas.DataFrame, more_notes: Iterable[str] = ())
     shown.loc[table["emulated"], "backend"] += EMULATED_MARK
     shown.loc[table["is_reference"], "verdict"] = "reference"
     shown.loc[shown["verdict"] == "", "verdict"] = NONE
+    for place in table.index[table["images_of"].notna() & table["images"].notna()]:
+        shown.at[place, "images"] = f"{table.at[place, 'images']:,} of {table.at[place, 'images_of']:,}"
     for place in table.index[failed | table["verdict_reason"].notna()]:
         row = shown.loc[place]
         target = " ".join(filter(None, (row["backend"], row["precision"], table.at[place, "variant"])))

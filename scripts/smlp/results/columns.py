@@ -103,6 +103,7 @@ ACCURACY = (
     Column("is_reference", "boolean"),
     FAILED,
     Column("images", "Int64", "images", "images"),
+    Column("images_of", "Int64", "images"),
     Column("skipped", "Int64", "images", "skipped", optional=True),
     Column("num_classes", "Int64", "classes"),
     Column(

@@ -297,3 +297,10 @@ def count_skipped(manifests: Iterable[Path]) -> int | None:
     """Images that preprocess.py left out, from the sidecars beside the manifests' folders; None if any lacks one."""
     listed = [read_sidecar(manifest.parent).get("skipped") for manifest in manifests]
     return sum(map(len, listed)) if all(isinstance(found, list) for found in listed) else None
+
+
+def images_of(manifests: Iterable[Path]) -> int | None:
+    """Of how many images those of the manifests are a part that somebody asked for; None if they are all."""
+    parts = [read_sidecar(manifest.parent).get("part") for manifest in manifests]
+    totals = {part.get("of") for part in parts if isinstance(part, dict)}
+    return next(iter(totals)) if len(totals) == 1 and len(parts) and all(parts) else None

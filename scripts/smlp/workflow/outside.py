@@ -16,7 +16,7 @@ from pathlib import Path
 from .. import backends
 from ..core.cli import UserError
 from ..core.provenance import versions
-from ..data import dataset
+from ..data import dataset, listing
 from ..data.manifest import images_digest, images_of_shard
 from ..models import preprocessing
 from .plan import Cell, Sweep
@@ -36,6 +36,8 @@ class Contents:
         self.watch = Watch(Path("results/.watched", f"{os.uname().nodename}.json"))
         self._sweep = sweep
         self._root, self._split = sweep.data_root, complete["dataset"]["split"]
+        about = complete["dataset"]
+        self._about = {name: about[name] for name in listing.ABOUT if name in about}
         self._drawn = {"root": sweep.data_root, **complete["calibration"]}
 
     def source(self, model: str, kind: str, batch: str | None = None) -> list[str]:
@@ -177,8 +179,8 @@ class Contents:
 
     @functools.cached_property
     def _entries(self) -> list[dataset.Entry]:
-        """Every image of the split, listed once for all shards."""
-        return dataset.list_images(self._root, self._split)
+        """Every image that is scored, listed once for all shards."""
+        return dataset.list_images(self._root, self._split, **self._about)
 
     def _part(self, shard: int) -> list[dataset.Entry]:
         return dataset.shard(self._entries, shard, len(self._sweep.shards))

@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import backends
 from ..core import files
 from ..core.cli import UserError
+from ..data import listing
 from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
@@ -23,8 +24,9 @@ STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "m
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
-    """Settings as command-line flags; those that are not set are left to the command."""
-    return [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+    """Settings as command-line flags, lists as several words; those that are not set are left to the command."""
+    words = {key: value if isinstance(value, list) else [value] for key, value in values.items() if value is not None}
+    return [word for key, several in words.items() for word in (f"--{key}", *map(str, several))]
 
 
 class Sweep:
@@ -258,12 +260,8 @@ class Sweep:
 
     def preprocess_flags(self) -> list[str]:
         """All flags of preprocessing but which shard, for which model, and where to write."""
-        about = {key: self._settings["dataset"][key] for key in ("split", "on_bad_image", "layout", "pixels")}
-        return flags({"data_root": self.data_root, **about})
-
-    def shard_of(self, shard: str) -> list[str]:
-        """Which part of which folder of images a shard is, for scripts/share.py."""
-        return [self.data_root, self._settings["dataset"]["split"], f"{shard}/{len(self.shards)}"]
+        names = ("split", "on_bad_image", "layout", "pixels", *listing.ABOUT)
+        return flags({"data_root": self.data_root, **{name: self._settings["dataset"].get(name) for name in names}})
 
     def calibration_flags(self) -> list[str]:
         """Which images are drawn for calibration."""

@@ -27,7 +27,7 @@ _noting = False
 WIDTH = 100
 _NOT_SET = "not set"
 # Parameters that say in other words what others of the same job say.
-_RESTATED = ("shown", "shard_of")
+_RESTATED = ("shown",)
 # Those that are told of the jobs that this one follows from.
 _TOLD_BEFORE = ("outside",)
 _LONGEST = 44

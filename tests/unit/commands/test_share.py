@@ -193,7 +193,7 @@ def test_a_folder_counts_by_its_content_and_a_dataset_by_its_shard(share, tmp_pa
         (images / f"{number}.png").write_bytes(bytes([number]))
 
     def content(part):
-        return share._content(str(tmp_path / "data"), [str(tmp_path / "data"), "val", part])
+        return share._images(["python", "preprocess.py", "--data_root", str(tmp_path / "data"), "--shard", part])
 
     first, second = content("0/2"), content("1/2")
     assert first != second
@@ -204,7 +204,7 @@ def test_a_folder_counts_by_its_content_and_a_dataset_by_its_shard(share, tmp_pa
     assert content("1/2") not in (first, second)
     (images.parent / "a" / "0.png").unlink()
     (images.parent / "a").rmdir()
-    option = share._content(f"calibration={images}", None)
+    option = share._content(f"calibration={images}")
     assert option.startswith("calibration=") and str(images) not in option
 
 

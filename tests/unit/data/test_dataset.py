@@ -90,7 +90,7 @@ def broken(tmp_path, case):
         "label not a number": (b"a.png cat\nb.png 1\n", "label 'cat' of a.png"),
         "negative label": (b"a.png 1\nb.png -1\n", "label '-1' of b.png"),
         "label with a point": (b"a.png 1.0\nb.png 1\n", "label '1.0' of a.png"),
-        "line without image": (b"a.png 1\nb.png 1\nc.png 2\n", "line 3: there is no image c.png"),
+        "lines of other images": (b"c.png 1\nd.png 2\n", "there is none of its 2 images in"),
         "image without line": (b"a.png 1\n", "no line for b.png"),
         "name twice": (b"a.png 1\nb.png 1\na.png 1\n", "line 3: a.png occurs a second time"),
         "not text": (bytes(range(256)), "val_label.txt, line"),
@@ -125,7 +125,7 @@ def broken(tmp_path, case):
     raise AssertionError(case)
 
 
-CASES = ["line without label", "label not a number", "negative label", "label with a point", "line without image"]
+CASES = ["line without label", "label not a number", "negative label", "label with a point", "lines of other images"]
 CASES += [
     "image without line",
     "name twice",

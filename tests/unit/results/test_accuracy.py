@@ -96,6 +96,12 @@ def test_skipped_images_show(tmp_path):
     assert "skipped" not in make_accuracy_table(found).header
 
 
+def test_a_part_of_the_images_says_so(tmp_path):
+    contents = [accuracy("pytorch", "fp32", 1, images_of=50_000), accuracy("onnxruntime", "fp32", 1)]
+    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert [row[table.header.index("images")] for row in table.rows] == ["1,000 of 50,000", "1000"]
+
+
 def test_flips(made):
     rows = made.rows("flips.csv")
     assert len(rows) == 3

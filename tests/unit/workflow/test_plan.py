@@ -302,7 +302,6 @@ def test_models_that_share_a_transform_share_bins():
     shards = [f"{transform}/shard-{shard}" for transform in ("smlpnet_tiny", "test_resnet") for shard in (0, 1)]
     assert found.files("preprocess") == [f"results/preprocess/photos/{shard}" for shard in shards]
     assert found.bins("b", "1") == found.all_bins("a")[1] == found.scored("smlpnet_tiny")[1]
-    assert found.shard_of("1") == ["/my images", "val", "1/2"]
 
 
 def test_flags_of_preprocessing():
