@@ -253,7 +253,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--opset_version", type=_opset, default=11, help="ONNX opset, 9 to 18")
     parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
-    parser.add_argument("--key", help="what leads to the weights in a checkpoint that holds several; found unless given")
+    parser.add_argument("--key", help="what leads to the weights if the checkpoint holds several, as model_ema")
     parser.add_argument(
         "--tolerance",
         type=cli.positive_number,

@@ -221,7 +221,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given"
     )
     of_checkpoint.add_argument(
-        "--key", help="what leads to the weights if it holds several, as model_ema or state_dict.net; found unless given"
+        "--key",
+        help="what leads to the weights if it holds several, as model_ema or state_dict.net",
     )
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")

@@ -77,6 +77,7 @@ def fetch(source: str, names: Sequence[str] = WEIGHTS) -> Fetched:
         utils.disable_progress_bars()
     wanted = [address.file] if address.file else names
     by_hand = "or download it by hand and give the path of the file"
+    unreachable = ""
     for name in wanted:
         try:
             path = Path(huggingface_hub.hf_hub_download(address.repository, name, revision=address.revision))
@@ -89,10 +90,11 @@ def fetch(source: str, names: Sequence[str] = WEIGHTS) -> Fetched:
         except errors.LocalEntryNotFoundError as error:
             offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
             problem = "HF_HUB_OFFLINE is set" if offline else f"cannot reach the hub ({_reason(error)})"
-            problem += f", and its cache does not have {name}; check the network, the proxy (https_proxy) and HF_ENDPOINT, "
-            problem += by_hand
+            problem += f", and its cache does not have {name}; check the network, the proxy (https_proxy) and "
+            problem += f"HF_ENDPOINT, {by_hand}"
+            unreachable = unreachable or problem
             if name != wanted[-1]:
-                continue  # offline nobody tells which of the names it has
+                continue  # the cache may have the next one
         except errors.EntryNotFoundError:
             if name != wanted[-1]:
                 continue
@@ -103,7 +105,7 @@ def fetch(source: str, names: Sequence[str] = WEIGHTS) -> Fetched:
             problem = f"the hub's client failed ({_reason(error)}); try again, {by_hand}"
         else:
             return _checked(source, address, name, path)
-        raise UserError(f"{source}: {problem}") from None
+        raise UserError(f"{source}: {unreachable or problem}") from None
     raise UserError(f"{source}: no name of a file to look for; write {_FORM}")
 
 

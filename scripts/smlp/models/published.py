@@ -7,7 +7,10 @@ from ..core.cli import UserError
 
 
 def locate(source: str) -> str:
-    """The address in the hub, or the URL, of `timm:<name>.<tag>[@revision]`. Raises UserError if timm has no such one."""
+    """The address in the hub, or the URL, of `timm:<name>.<tag>[@revision]`.
+
+    Raises UserError, with the tags that there are, if timm publishes no such weights.
+    """
     from . import architectures  # first: it makes timm importable
 
     timm = architectures.timm

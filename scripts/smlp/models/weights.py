@@ -1,4 +1,4 @@
-"""Which of the weights in a file are a model's, and under which names: choosing them, and naming them as the model does.
+"""Which of the weights in a file are a model's: choosing them, and giving them the names that the model has.
 
 Nothing here changes a weight. Keys lose what wrappers put before them; counters of batch norms, which play no part in
 inference, are completed.
@@ -28,7 +28,8 @@ _PROFILER = ("total_ops", "total_params")  # thop leaves them in every layer
 _AVERAGE = "n_averaged"  # torch.optim.swa_utils.AveragedModel
 _COUNTER = "num_batches_tracked"
 _LISTED = 10
-_DEEPEST = 4
+_DEEPEST = 4  # containers within each other
+_MOST = 1_000_000  # things in them, all together; an optimizer's state has some thousands
 
 
 class Form(NamedTuple):
@@ -49,14 +50,14 @@ class Form(NamedTuple):
 def candidates(loaded: Any) -> dict[str, Weights]:
     """Every state dict in what a file holds, by the keys that lead to it joined by dots; "" is the file itself."""
     found: dict[str, Weights] = {}
-    seen: set[int] = set()  # a pickle can contain itself
+    patience = _MOST  # a pickle can contain itself, and itself many times
     level = [("", loaded)]
     for _ in range(_DEEPEST + 1):
         inner = []
         for name, value in level:
-            if not isinstance(value, Mapping) or id(value) in seen:
+            if not isinstance(value, Mapping) or patience < 0:
                 continue
-            seen.add(id(value))
+            patience -= len(value)
             if _is_state_dict(value):
                 found[name] = value
             else:
@@ -72,9 +73,7 @@ def _is_name(key: Any) -> bool:
 def _is_state_dict(value: Mapping[Any, Any]) -> bool:
     import torch
 
-    return bool(value) and all(
-        isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()
-    )
+    return bool(value) and all(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items())
 
 
 def usual(loaded: Any) -> tuple[str, Any, list[str]]:
@@ -114,9 +113,7 @@ def named(found: Mapping[str, Weights], key: str) -> dict[str, Weights]:
     if wanted:
         raise UserError(f"{key!r} may be {' or '.join(wanted)}; name one of them whole")
     has = [name for name in found if name]
-    raise UserError(
-        f"has no weights under {key!r}" + (f"; it has {some(has)}" if has else "; it is a bare state dict")
-    )
+    raise UserError(f"has no weights under {key!r}" + (f"; it has {some(has)}" if has else "; it is a bare state dict"))
 
 
 def why_none(loaded: Any) -> str:
@@ -185,7 +182,7 @@ def _without_additions(state_dict: Weights) -> tuple[Weights, tuple[str, ...]]:
 
 
 def completed(form: Form, own: Weights) -> Form:
-    """The form with the counters of batch norms as the model `own` has them: missing ones added, floats made integers."""
+    """The form with the counters of batch norms as `own` has them: missing ones added, floats made integers."""
     import torch
 
     state_dict = dict(form.state_dict)

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 
 from .. import backends
+from ..core import hub
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from . import schema as schemas
@@ -183,12 +184,20 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
         raise UserError(f"models.{name}: give either checkpoint or onnx, the file to start from")
     if name == settings["dataset"]["name"] and "demo" in settings["dataset"]:
         raise UserError(f"models.{name}: is also the name of the demo dataset, which is in the same folder; rename it")
-    model.setdefault("model_name", name)
-    family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
-    model.setdefault("transform", family)
     for key in ("checkpoint", "onnx"):
         if isinstance(model.get(key), str):
             model[key] = {"source": model[key]}
+    published = hub.published_name(model.get("checkpoint", {}).get("source", ""))
+    if published and published.partition(".")[0] != model.get("model_name", published).partition(".")[0]:
+        raise UserError(
+            f"models.{name}: checkpoint has the weights of {published}, and model_name is {model['model_name']}; "
+            "leave model_name out"
+        )
+    model.setdefault("model_name", published or name)
+    if published:  # each tag has a preprocessing of its own
+        model.setdefault("transform", published)
+    family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
+    model.setdefault("transform", family)
 
 
 def _check_model(settings: Settings, name: str, model: Settings) -> None:
@@ -203,6 +212,8 @@ def _check_model(settings: Settings, name: str, model: Settings) -> None:
             }
     if model.get("checkpoint", {}).get("source") == "demo" and "demo" not in settings["dataset"]:
         raise UserError(f"models.{name}: a demo checkpoint needs the demo dataset; give the path of your checkpoint")
+    if model.get("checkpoint", {}).get("source") == "demo" and "key" in model["checkpoint"]:
+        raise UserError(f"models.{name}.checkpoint.key: a demo checkpoint holds one model's weights; remove it")
     for backend, section in settings["backends"].items():
         if section.get("graph") == "fused" and not targets.fusible(model):
             raise UserError(f"backends.{backend}.graph: {targets.no_fused_graph(name)}")
