@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+_Shapes = dict[str, tuple[int, ...]]
+
 _PATIENCE_S = 15  # for an error message; most families are looked through in less
-_ENOUGH = 0.95  # no other size is closer
 _LEAST = 0.5  # below this share of equal weights two networks have little in common
 
 
@@ -24,13 +25,16 @@ def closest(model_name: str, state_dict: Mapping[str, torch.Tensor]) -> tuple[st
     """
     begin = time.monotonic()
     have = {key: tuple(value.shape) for key, value in state_dict.items() if "num_batches_tracked" not in key}
-    if not have.keys() & _shapes(model_name).keys():  # another naming altogether
+    own = _shapes(model_name)
+    body = _without_head(model_name, own)
+    # another naming altogether, or only too much of the right one: other sizes are no closer
+    if not have.keys() & own.keys() or body.items() <= have.items():
         return None
-    best, score = model_name, _share(model_name, have)
+    best, score = model_name, _share(model_name, own, have)
     for name in _family(model_name):
-        if score > _ENOUGH or time.monotonic() - begin > _PATIENCE_S:
+        if score == 1 or time.monotonic() - begin > _PATIENCE_S:
             break
-        if (found := _share(name, have)) > score:
+        if (found := _share(name, _shapes(name), have)) > score:
             best, score = name, found
     return (best, score) if best != model_name and score >= _LEAST else None
 
@@ -49,18 +53,21 @@ def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def _share(model_name: str, have: Mapping[str, tuple[int, ...]]) -> float:
-    """How much of a model's weights and of those in hand have the same name and shape, its classifier aside."""
-    from . import architectures
-
-    own = _shapes(model_name)
-    heads = tuple(f"{name}." for name in architectures.classifiers(model_name))
-    own, have = ({k: v for k, v in d.items() if not heads or not k.startswith(heads)} for d in (own, have))
+def _share(model_name: str, own: _Shapes, have: _Shapes) -> float:
+    """How much of a model's weights and of those in hand have the same name and shape, the model's head aside."""
+    own, have = _without_head(model_name, own), _without_head(model_name, have)
     same = sum(have.get(key) == shape for key, shape in own.items())
     return same / max(len(own), len(have), 1)
 
 
-def _shapes(model_name: str) -> dict[str, tuple[int, ...]]:
+def _without_head(model_name: str, shapes: _Shapes) -> _Shapes:
+    from . import architectures
+
+    heads = tuple(f"{name}." for name in architectures.classifiers(model_name))
+    return {key: shape for key, shape in shapes.items() if not heads or not key.startswith(heads)}
+
+
+def _shapes(model_name: str) -> _Shapes:
     """The shapes of a model's weights, {} if it cannot be made."""
     import torch
 

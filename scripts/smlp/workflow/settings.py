@@ -194,7 +194,7 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
             "leave model_name out"
         )
     model.setdefault("model_name", published or name)
-    if published:  # each tag has a preprocessing of its own
+    if published and not published.startswith("smlpnet_"):  # each tag has a preprocessing of its own
         model.setdefault("transform", published)
     family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
     model.setdefault("transform", family)
