@@ -305,9 +305,8 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     transform = preprocessing.resolve(args.model_name)
     save_dir = Path(os.path.abspath(args.save_dir))
-    listed = listing.listed(args)
-    everything = listed.entries
-    classes = dataset.count_classes(everything)
+    listed = listing.listed(args, labelled=not args.draw)  # what calibrates needs no label
+    everything, labels = listed.entries, listed.facts
     _require_apart(save_dir, args.data_root / args.split)
     index, count = args.shard
     made_from = {}
@@ -343,6 +342,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             "shard": args.shard,
             "drawn": drawn,
             **({"part": part} if part else {}),
+            "labels": None if args.draw else dataset.Rules.of(vars(args)).identity(),
             **{name: getattr(args, name) for name in ("batch_size", "on_bad_image", "layout", "pixels")},
         },
         code=code_digest("preprocess"),
@@ -354,7 +354,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         model=args.model_name,
         data_root=str(args.data_root),
         split=args.split,
-        classes=classes,
+        classes=labels and labels["classes"],
+        labels=labels,
         shard={"index": index, "count": count},
         drawn=drawn and {**drawn, "not_in": list(map(str, args.not_in))},
         part=part,
@@ -363,6 +364,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         libjpeg_turbo=features.version("libjpeg_turbo"),
     )
     files.write_json(dataset.sidecar_path(save_dir), sidecar)
+    if labels:
+        cli.say(dataset.said(labels))
     if listed.left_out:
         cli.say(f"{args.data_root}: left out: {dataset.in_words(listed.left_out)}")
     skipped = (

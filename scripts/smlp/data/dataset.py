@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.cli import UserError
+from ..core.provenance import Facts
 from . import classes, sources
 from .classes import Entry as Entry
+from .classes import Rules as Rules
+from .classes import said as said
 
 # The manifest belongs to the data set: commands that also list images take all of it from here.
 from .manifest import MANIFEST as MANIFEST
@@ -29,11 +32,16 @@ SHARD_FILES = r"manifest\.csv|pixels\.json|batch-\d{5,}\.bin|images-\d{5,}\.npy"
 
 
 class Listed(NamedTuple):
-    """The images to work on. of: how many the split has; left_out: what is none of them, in words, and how many."""
+    """The images to work on.
+
+    of: how many the split has; left_out: what is none of them, in words, and how many; facts: how labels were found, as
+    `classes.label` says it, None if they do not matter.
+    """
 
     entries: list[Entry]
     of: int
     left_out: dict[str, int]
+    facts: Facts | None
 
 
 def listed(
@@ -44,15 +52,21 @@ def listed(
     columns: Sequence[str] | None = None,
     images: int | None = None,
     seed: int = 0,
+    labelled: bool = True,
+    **rules: Any,
 ) -> Listed:
     """Every image of the split with its label, in the order that sources.py states; or only a part of them.
 
-    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`.
+    labels, columns: the label file, and its columns if it is a table. images, seed: of `part`. labelled: False if
+    labels do not matter. rules: what decides labels, the fields of `Rules`.
     Raises UserError if the folder is missing or empty, or does not give every image exactly one label.
     """
-    found = sources.find(data_root, split, labels, columns)
-    entries = classes.assign(found)
-    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out)
+    found = sources.find(data_root, split, labels, columns, labelled)
+    if labelled:
+        entries, facts = classes.label(found, Rules(**rules), str(Path(data_root, split)))
+    else:
+        entries, facts = classes.unlabelled(found), None
+    return Listed(entries if images is None else part(entries, images, seed), len(entries), found.left_out, facts)
 
 
 def list_images(data_root: str | os.PathLike, split: str = "val", **about: Any) -> list[Entry]:
@@ -84,12 +98,6 @@ def part(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
         share = shares[label][0] + (label in most_lost)
         chosen += sorted(members, key=lambda entry: _rank(seed, entry.image))[:share]
     return [entry._replace(index=index) for index, entry in enumerate(sorted(chosen))]
-
-
-def count_classes(entries: Sequence[Entry]) -> int | None:
-    """How many class folders a whole split has; None of the flat layout, whose number of classes nobody states."""
-    in_folders = entries[0].image.count("/") > 1
-    return 1 + max(entry.label for entry in entries) if in_folders else None
 
 
 def shard(entries: Sequence[Entry], index: int, count: int, batch_size: int = 1) -> list[Entry]:

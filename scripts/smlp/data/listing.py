@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..core import cli
 from . import dataset, sources
+from .classes import ORDERS, Rules
 
 # What `dataset.listed` needs besides the folder and the split: flags of commands, and keys of a sweep's `dataset`.
-ABOUT = ("labels", "columns", "images", "seed")
+ABOUT = ("labels", "columns", "images", "seed", *Rules._fields)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +35,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--images", type=cli.positive_int, metavar="N", help="only N images, of every class its share, by --seed"
     )
     parser.add_argument("--seed", type=cli.count, default=0, help="another seed chooses other images")
-
+    parser.add_argument(
+        "--classes",
+        metavar="LIST",
+        help="names of the model's classes in its order: a file, or a shipped list such as imagenet-1k",
+    )
+    parser.add_argument("--order", choices=ORDERS, help="who sorted the class folders, where that makes a difference")
+    parser.add_argument(
+        "--background_class", type=int, choices=(0,), help="the model has this class, which the images have not"
+    )
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="only part K (from 0) of N")
 
 
-def listed(flags: argparse.Namespace) -> dataset.Listed:
-    """The images that the flags of a command mean, of all shards."""
-    return dataset.listed(flags.data_root, flags.split, **{name: getattr(flags, name) for name in ABOUT})
+def listed(flags: argparse.Namespace, labelled: bool = True) -> dataset.Listed:
+    """The images that the flags of a command mean, of all shards. labelled: False if labels do not matter."""
+    about = {name: getattr(flags, name) for name in ABOUT}
+    return dataset.listed(flags.data_root, flags.split, labelled=labelled, **about)
 
 
 def contents_of(words: Sequence[str]) -> Iterator[tuple[int, str, int, str]]:

@@ -22,6 +22,8 @@ MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("index", "bin", "image", "class", "label", "sha256")
 # A manifest that a user writes may lack these: their values are then "".
 _OPTIONAL = ("class", "sha256")
+# classes of ImageNet's challenge; TensorFlow's models have one more
+_IMAGENET = 1000
 
 
 class Row(NamedTuple):
@@ -100,21 +102,90 @@ def images_of_shard(shard_folder: str | os.PathLike) -> list[tuple[int, str, int
 
 
 def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int | None, whose: str) -> int | None:
-    """The number of class folders of the shards' data set; None if no sidecar states it.
+    """The number of classes that labels of these shards are indices of; None if no sidecar states it.
 
-    num_classes: that of `whose`, such as "the engine bs8.onnx"; None if it does not tell. Raises UserError if the two
-    differ: labels are positions of class folders, and those of a part of the classes are other classes' labels.
+    num_classes: that of `whose`, such as "the engine bs8.onnx"; None if it does not tell. Raises UserError if labels
+    cannot mean the same classes there: positions of other folders, names of another list, another class in front.
     """
     found = None
     for folder in shard_folders:
-        found = read_sidecar(folder).get("classes")
-        if isinstance(found, int) and num_classes not in (None, found):
-            raise UserError(
-                f"{sidecar_path(folder)}: the data set has {found} class folders, but {whose} gives {num_classes} "
-                f"classes, so that labels mean other classes; take a data set with the model's {num_classes} classes, "
-                "or a flat one whose val_label.txt numbers them as the model does"
-            )
-    return found if isinstance(found, int) else None
+        facts = read_sidecar(folder)
+        found = facts.get("classes") if isinstance(facts.get("classes"), int) else None
+        labels = facts.get("labels")
+        told = {**labels, "left_out": facts.get("left_out")} if isinstance(labels, dict) else {}
+        why = None if num_classes is None else _not_theirs(found, told, num_classes, whose)
+        if why:
+            raise UserError(f"{sidecar_path(folder)}: {why}")
+    return found
+
+
+def _not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str) -> str | None:
+    """Why labels are not indices of `num_classes` classes, and how to mend it; None if they may well be.
+
+    classes: of how many classes they are indices, None if nobody states it; labels: how they were found (classes.label)
+    """
+    behind = labels.get("background_class") is not None
+    if classes is None:
+        return _numbers_not_theirs(labels, num_classes, whose, behind)
+    if classes == num_classes:
+        return None
+    ways = {
+        "list": f"labels are indices of the {classes - behind} classes of {labels.get('list')}",
+        "names": f"labels are indices of the {classes - behind} classes of {labels.get('list')}",
+    }
+    way = ways.get(labels.get("by"), f"the data set has {classes - behind} class folders")
+    way += f" and a background class, {classes} in all" if behind else ""
+    mend = []
+    if classes - behind == 1 and labels.get("by") == "folders":
+        mend.append("if that one folder holds the images of all classes, add a label file (docs/inputs.md)")
+    if behind and classes - 1 == num_classes:
+        mend.append("remove dataset.background_class")
+    if not behind and classes + 1 == num_classes:
+        mend.append("if class 0 of the model is a background that the images have not, set dataset.background_class: 0")
+    for known, count in (labels.get("knowing") or {}).items():
+        if count in (num_classes, num_classes - 1):
+            front = "" if count == num_classes else " and dataset.background_class: 0"
+            mend.append(f"set dataset.classes: {known}{front}, which knows all of these folders")
+    if labels.get("by") in ways:
+        mend.append(f"name a list of the model's {num_classes} classes in dataset.classes")
+    else:
+        mend.append(
+            f"name the model's {num_classes} classes in its order in dataset.classes (a file with one name per line, "
+            "class_to_idx.json, or a shipped list such as imagenet-1k), so that labels are found by name"
+        )
+        mend.append("or remove what is no class")
+    out = ", ".join(what for what in labels.get("left_out") or () if what.startswith("folders "))
+    return (
+        f"{way}, but {whose} gives {num_classes} classes, so that labels mean other classes; "
+        f"{', '.join(mend)}{f' (left out already: {out})' if out else ''}"
+    )
+
+
+def _numbers_not_theirs(labels: Facts, num_classes: int, whose: str, behind: bool) -> str | None:
+    """As `_not_theirs`, of labels whose file does not state how many classes there are."""
+    lowest, highest, present = (labels.get(key) for key in ("lowest", "highest", "present"))
+    if highest is None:
+        return None
+    if highest >= num_classes:
+        return (
+            f"an image has label {highest}, but {whose} gives {num_classes} classes, 0 to {num_classes - 1}; "
+            + ("remove dataset.background_class" if behind else f"labels count from 0{', not from 1' * (lowest == 1)}")
+            + ", or score a model of this data set"
+        )
+    is_whole = (lowest, highest, present) == (0, num_classes - 2, num_classes - 1) and num_classes > 2
+    if not behind and (num_classes == _IMAGENET + 1 or is_whole):
+        return (
+            f"labels are 0 to {highest}, but {whose} gives {num_classes} classes, one more than "
+            f"{'ImageNet' if num_classes == _IMAGENET + 1 else 'the data set'} has; if class 0 of the model is a "
+            "background, set dataset.background_class: 0; if the classes are the label file's, name all "
+            f"{num_classes} in dataset.classes"
+        )
+    if behind and num_classes == _IMAGENET:
+        return (
+            f"labels stand behind a background class, but {whose} gives {num_classes} classes, as ImageNet has without "
+            "one; remove dataset.background_class, or name the model's classes in dataset.classes"
+        )
+    return None
 
 
 def _open(path: str | os.PathLike) -> TextIO:

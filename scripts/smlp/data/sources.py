@@ -27,6 +27,24 @@ IMAGE_EXTENSIONS = (
     *(".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi"),
 )
 
+# Folders that file servers and systems make for themselves, in lower case; others begin with a dot or an @.
+_BY_SYSTEMS = frozenset(
+    (
+        "__macosx",
+        "lost+found",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "network trash folder",
+        "temporary items",
+        "~snapshot",
+        "__pycache__",
+        "found.000",
+    )
+)
+
 
 class Picture(NamedTuple):
     """One image as the data set's own files state it.
@@ -57,10 +75,12 @@ def find(
     split: str,
     labels: str | os.PathLike | None = None,
     columns: Sequence[str] | None = None,
+    labelled: bool = True,
 ) -> Found:
     """The images of the split, in torchvision's order (class folders) or sorted by name (with a label file).
 
-    labels: the label file, where the layout does not tell; columns: those of a table with the image and its class.
+    labels: the label file, where the layout does not tell; columns: those of a table with the image and its class;
+    labelled: False if labels do not matter, so that none need be there.
     Raises UserError if the folder is missing or empty, or does not give every image exactly one class.
     """
     root = Path(data_root)
@@ -76,12 +96,12 @@ def find(
 
     with os.scandir(folder) as found:
         children = sorted((child.name, child.is_dir()) for child in found)
-    classes = [name for name, is_folder in children if is_folder]
+    left_out: collections.Counter[str] = collections.Counter()
+    classes = [name for name, is_folder in children if is_folder and not _is_by_system(name, left_out)]
     loose = [name for name, is_folder in children if not is_folder and _is_image(name)]
     annotations = folder / f"{split}_annotations.txt"
     if labels is None and classes == ["images"] and not loose and annotations.is_file():
         labels = annotations
-    left_out: collections.Counter[str] = collections.Counter()
     if labels is not None:
         return _by_file(root, split, _images_below(str(folder), left_out), Path(labels), columns, left_out)
     _count_others(left_out, (name for name, is_folder in children if not is_folder))
@@ -92,6 +112,8 @@ def find(
         )
     if classes:
         return Found(list(_by_folder(root, split, classes, left_out)), None, dict(left_out))
+    if loose and not labelled and len(label_files.candidates(root, split)) != 1:
+        return Found([Picture(f"{split}/{name}", "", 0) for name in loose], None, dict(left_out))
     if loose:
         return _by_file(root, split, loose, label_files.choose(root, split), columns, left_out)
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
@@ -103,7 +125,16 @@ def read(data_root: str | os.PathLike, image: str) -> bytes:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_EXTENSIONS)
+    # macOS leaves ._name beside name on foreign disks, which is no image
+    return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith("._")
+
+
+def _is_by_system(name: str, left_out: collections.Counter[str]) -> bool:
+    """Whether a folder is one that systems make and hide; then it is counted in `left_out`."""
+    is_one = name.startswith((".", "@")) or name.lower() in _BY_SYSTEMS
+    if is_one:
+        left_out[f"folders {name}"] += 1
+    return is_one
 
 
 def _by_folder(root: Path, split: str, classes: list[str], left_out: collections.Counter[str]) -> Iterator[Picture]:
@@ -122,10 +153,12 @@ def _by_folder(root: Path, split: str, classes: list[str], left_out: collections
 def _images_below(folder: str, left_out: collections.Counter[str]) -> list[str]:
     """Paths of all images below `folder`, relative to it, folder by folder as torchvision sorts them.
 
-    Other files are counted in `left_out`.
+    Other files are counted in `left_out`. Folders of systems are not entered: in them file servers keep a thumbnail of
+    every image.
     """
     levels = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        folders[:] = [name for name in folders if not _is_by_system(name, left_out)]
         for name in folders:
             target = os.path.realpath(os.path.join(place, name))
             if (

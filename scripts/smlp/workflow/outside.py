@@ -109,7 +109,7 @@ class Contents:
     def require_images(self) -> None:
         """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
         if not self._sweep.is_demo:
-            _ = self._entries
+            _ = self._listed
 
     @functools.cache  # noqa: B019  (it lives as long as the process, and every engine asks for it)
     def shard(self, shard: int | str) -> str:
@@ -134,10 +134,13 @@ class Contents:
         return sorted(image for image in {**made_from, **now} if made_from.get(image) != now.get(image))
 
     def classes(self) -> str:
-        """How many class folders the images have, which the sidecar of each shard states; "None" if they are flat."""
+        """How labels were found, which the sidecar of each shard states."""
         if self._sweep.is_demo:
             return _OWN
-        return str(dataset.count_classes(self._entries)) if Path(self._root).exists() else _ABSENT
+        if not Path(self._root).exists():
+            return _ABSENT
+        facts = {key: value for key, value in self._listed.facts.items() if key != "list"}  # its path
+        return json.dumps(facts, sort_keys=True)
 
     def calibration(self) -> str:
         """Paths and contents of the images that are drawn for calibration."""
@@ -159,7 +162,7 @@ class Contents:
     def _draw(self, key: str, scored: Collection[str]) -> str:
         root, split = self._drawn["root"], self._drawn["split"]
         begin_ns = time.time_ns()
-        entries = dataset.list_images(root, split)
+        entries = dataset.list_images(root, split, labelled=False)
         folders = {place: os.stat(place) for place, _, _ in os.walk(Path(root, split), followlinks=True)}
         looked_at: dict[str, str] = {}
 
@@ -183,12 +186,12 @@ class Contents:
         return is_same and self.watch.digests(known["images"]) == list(known["images"].values())
 
     @functools.cached_property
-    def _entries(self) -> list[dataset.Entry]:
+    def _listed(self) -> dataset.Listed:
         """Every image that is scored, listed once for all shards."""
-        return dataset.list_images(self._root, self._split, **self._about)
+        return dataset.listed(self._root, self._split, **self._about)
 
     def _part(self, shard: int) -> list[dataset.Entry]:
-        return dataset.shard(self._entries, shard, len(self._sweep.shards))
+        return dataset.shard(self._listed.entries, shard, len(self._sweep.shards))
 
     @functools.cache  # noqa: B019  (it lives as long as the process)
     def _digests(self, shard: int) -> list[str]:

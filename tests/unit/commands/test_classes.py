@@ -21,7 +21,7 @@ def write_sidecar(bins, classes):
         (["val/1.JPEG", "val/2.JPEG"], None),
     ],
 )
-@pytest.mark.parametrize("more", [[], ["--shard", "1/2"], ["--draw", "1"]])
+@pytest.mark.parametrize("more", [[], ["--shard", "1/2"]])
 def test_the_sidecar_of_bins_states_the_class_folders_of_the_whole_split(
     tmp_path, load_command, jpeg, names, classes, more
 ):
@@ -35,6 +35,19 @@ def test_the_sidecar_of_bins_states_the_class_folders_of_the_whole_split(
     assert json.loads((tmp_path / "bins.json").read_text())["classes"] == classes
 
 
+def test_what_is_drawn_to_calibrate_needs_no_labels(tmp_path, load_command, jpeg):
+    """Folders that torchvision and timm sort differently, and one that holds everything."""
+    for number, name in enumerate(["train/all/Zebra/1.JPEG", "train/all/ant/2.JPEG"]):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(number))
+    where = ["--data_root", tmp_path / "data", "--save_dir", tmp_path / "bins", "--workers", 1]
+    drawn = ["--split", "train", "--draw", 2]
+    assert load_command("preprocess").main(list(map(str, where + drawn))) == 0
+    facts = json.loads((tmp_path / "bins.json").read_text())
+    assert (facts["classes"], facts["labels"], facts["images"]) == (None, None, 2)
+
+
 def test_an_engine_of_another_number_of_classes_runs_no_image(infer, place, monkeypatch):
     place.add("a.bin")
     write_sidecar(place.bins, 3)
@@ -43,8 +56,9 @@ def test_an_engine_of_another_number_of_classes_runs_no_image(infer, place, monk
         infer.main(place.flags())
     assert str(error.value) == (
         f"{place.bins}.json: the data set has 3 class folders, but the engine {place.engine} gives 5 classes, so that "
-        "labels mean other classes; take a data set with the model's 5 classes, or a flat one whose val_label.txt "
-        "numbers them as the model does"
+        "labels mean other classes; name the model's 5 classes in its order in dataset.classes (a file with one name "
+        "per line, class_to_idx.json, or a shipped list such as imagenet-1k), so that labels are found by name, or "
+        "remove what is no class"
     )
     assert not place.out.exists()
 

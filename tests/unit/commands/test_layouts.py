@@ -138,11 +138,12 @@ def test_a_batch_size_has_no_meaning_for_a_packed_shard(data, tmp_path, command)
 
 def test_memory_does_not_grow_with_a_packed_shard(tmp_path):
     """40 images of 6 MB each: their array has 240 MB, the process far less than that more than it began with."""
-    root = tmp_path / "val" / "a"
+    root = tmp_path / "val"
     root.mkdir(parents=True)
     Image.new("RGB", (720, 720)).save(root / "00.png")
     for index in range(1, 40):
         (root / f"{index:02d}.png").hardlink_to(root / "00.png")
+    (tmp_path / "val_label.txt").write_text("".join(f"{index:02d}.png 0\n" for index in range(40)))
     code = f"""
 import resource, sys; sys.path.insert(0, "scripts")
 from pathlib import Path

@@ -188,17 +188,20 @@ def test_a_store_that_cannot_be_written_costs_no_result(place):
 
 def test_a_folder_counts_by_its_content_and_a_dataset_by_its_shard(share, tmp_path):
     images = tmp_path / "data" / "val" / "cats"
-    images.mkdir(parents=True)
+    for folder in (images, images.parent / "dogs"):
+        folder.mkdir(parents=True)
+        (folder / "9.png").write_bytes(b"one of its class")
     for number in range(4):
         (images / f"{number}.png").write_bytes(bytes([number]))
 
-    def content(part):
-        return share._images(["python", "preprocess.py", "--data_root", str(tmp_path / "data"), "--shard", part])
+    def content(part, *more):
+        return share._images(["python", "preprocess.py", "--data_root", str(tmp_path / "data"), "--shard", part, *more])
 
     first, second = content("0/2"), content("1/2")
     assert first != second
     (images / "3.png").write_bytes(b"other")
     assert (content("0/2"), content("1/2") == second) == (first, False)
+    assert content("0/2", "--background_class", "0") != first  # the same images with other labels
     (images.parent / "a").mkdir()
     (images.parent / "a" / "0.png").write_bytes(b"prepended")  # the same images follow with other indices
     assert content("1/2") not in (first, second)

@@ -51,7 +51,7 @@ def test_class_folders_are_listed_as_torchvision_lists_them(folders):
     from torchvision.datasets import ImageFolder
 
     theirs = ImageFolder(str(folders / "val"))
-    ours = dataset.list_images(folders)
+    ours = dataset.list_images(folders, order="torchvision")
     assert [(str(folders / entry.image), entry.label) for entry in ours] == theirs.samples
     assert [theirs.classes[entry.label] for entry in ours] == [entry.class_name for entry in ours]
     assert [entry.index for entry in ours] == list(range(len(ours)))
@@ -67,7 +67,8 @@ def test_the_flat_layout_takes_labels_from_the_file(flat):
 
 def test_another_split_can_be_listed(tmp_path):
     touch(tmp_path / "test" / "a" / "1.png")
-    assert dataset.list_images(tmp_path, "test") == [(0, "test/a/1.png", "a", 0)]
+    touch(tmp_path / "test" / "b" / "1.png")
+    assert dataset.list_images(tmp_path, "test") == [(0, "test/a/1.png", "a", 0), (1, "test/b/1.png", "b", 1)]
 
 
 def test_many_images_are_listed_quickly(tmp_path):

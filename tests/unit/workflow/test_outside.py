@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import shutil
 
@@ -9,7 +10,7 @@ import pytest
 
 from smlp.core import files
 from smlp.core.cli import UserError
-from smlp.data import dataset
+from smlp.data import dataset, sources
 from smlp.workflow import outside, settings, watch
 from smlp.workflow.plan import Cell, Sweep
 
@@ -168,12 +169,24 @@ def test_a_shard_changes_with_its_labels_in_a_file(folder):
 
 def test_a_further_class_folder_changes_what_every_shard_states(folder):
     before = shards()
-    assert contents().classes() == "2"
+    assert json.loads(contents().classes())["classes"] == 2
     (folder / "data/val/c").mkdir()
     (folder / "data/val/c/4.JPEG").write_text("val 4")
     (folder / "data/val/c/5.JPEG").write_text("val 5")
-    assert contents().classes() == "3"
+    assert json.loads(contents().classes())["classes"] == 3
     assert shards()[0] != before[0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "changed"), [("b\na\n", True), ("x\na\nb\n", True), ("a\nb\n", False), ("a\r\nb", False)]
+)
+def test_a_list_of_classes_counts_by_its_content(folder, lines, changed):
+    settings = {"name": "photos", "root": "data", "shards": 2, "classes": "names.txt"}
+    (folder / "names.txt").write_text("a\nb\n")
+    before = shards(dataset=settings), contents(dataset=settings).classes()
+    (folder / "names.txt").write_bytes(lines.encode())
+    os.utime(folder / "names.txt", (1_000_000_000, 1_000_000_000))
+    assert ((shards(dataset=settings), contents(dataset=settings).classes()) != before) == changed
 
 
 def test_images_are_required_only_of_the_user(folder):
@@ -240,8 +253,8 @@ def test_the_training_images_are_listed_once_until_a_folder_changes(folder, monk
     (folder / place).parent.mkdir(exist_ok=True)
     before = calibration()
     listed = []
-    list_images = dataset.list_images
-    monkeypatch.setattr(dataset, "list_images", lambda *about: listed.append(about[1]) or list_images(*about))
+    find = sources.find
+    monkeypatch.setattr(sources, "find", lambda *about: listed.append(about[1]) or find(*about))
     assert calibration() == before
     assert listed == ["val"]
     (folder / place).write_text("new")
