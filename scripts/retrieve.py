@@ -74,7 +74,8 @@ def checkpoint(
             raise UserError(str(error).replace(str(path), source)) from None
         flags = {name: facts[name] for name in ("model_name", "num_classes")} | own
         state = identity.state("checkpoint", identity.contents(path), flags=flags, **about)
-        _write_sidecar(path, source, state, identity.start(state["id"], path), **facts)
+        start = identity.start(state["id"], path)
+        _write_sidecar(path, source, state, start and start | chosen, **facts)
 
     if demo_dataset is None:
         _fetch(source, output, md5, sha256, check, hub.WEIGHTS)

@@ -65,8 +65,14 @@ def published_notes(
         if _comparable(record, lines):
             continue
         found = _of_checkpoint(record, lines)
-        checksum = (record.facts.get("start") or {}).get("sha256")
-        if found:
+        start = record.facts.get("start") or {}
+        checksum = start.get("sha256")
+        if start.get("key"):
+            note = (
+                f"published accuracies are not shown: the weights {start['key']!r} were chosen among those in the "
+                "checkpoint, and nobody says which of them were published."
+            )
+        elif found:
             note = (
                 f"{found[0].value:.2f} % top-1 are published of this checkpoint ({found[0].device}), on "
                 f"{found[0].images} images; {record.facts['images']} were scored here, so that they are not compared."
