@@ -28,7 +28,7 @@ import hashlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ from PIL import features
 from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.code import code_digest
 from smlp.core.workers import in_order, progress
-from smlp.data import arrays, dataset, listing, pixels, sources
+from smlp.data import archives, arrays, dataset, listing, pixels, sources
+from smlp.data import packed as packed_images
 from smlp.data.transform import Transform
 from smlp.models import preprocessing
 
@@ -102,8 +103,9 @@ def preprocess(
         else:
             work = functools.partial(write_bins, folder=folder, batch_size=batch_size, **common)
         chunks = list(_chunks(entries, batch_size, workers))
+        start = functools.partial(_start_worker, packed_images.known_of(data_root, (one.image for one in entries)))
         with (
-            contextlib.closing(in_order(work, chunks, workers, _quiet_pillow)) as results,
+            contextlib.closing(in_order(work, chunks, workers, start)) as results,
             progress("preprocess", len(entries), "images") as advance,
         ):
             for outcomes, complete in results:
@@ -248,6 +250,12 @@ def _chunks(entries: Sequence[dataset.Entry], batch_size: int, workers: int) -> 
     images = min(_CHUNK_IMAGES, len(entries) // (4 * workers))
     step = max(images // batch_size, 1) * batch_size
     return (entries[start : start + step] for start in range(0, len(entries), step))
+
+
+def _start_worker(known: Mapping[str, object]) -> None:
+    """Prepare a process that reads images. known: of the archives that they lie in."""
+    archives.know(known)
+    _quiet_pillow()
 
 
 def _quiet_pillow() -> None:

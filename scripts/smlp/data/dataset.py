@@ -6,13 +6,13 @@ files state is read in sources.py; the rules by which that becomes labels are in
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import files
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from . import classes, sources
@@ -116,21 +116,22 @@ def draw(
     count: int,
     seed: int,
     scored: Collection[str],
-    digest: Callable[[Path], str] = files.digest,
+    digest: Callable[[str], str] | None = None,
 ) -> list[Entry]:
     """`count` of `entries`, chosen by `seed` and numbered anew, whose content is not among `scored` nor drawn before.
 
     They calibrate int8 engines: an image that is also scored would flatter the accuracy.
-    scored: SHA-256 of image files; digest: what finds it. The order is that of a digest of seed and path: the same
-    choice on every machine, and images that are added later move into it without shuffling the rest. Raises UserError
-    if there are too few.
+    scored: SHA-256 of image files; digest: what finds it for a path relative to data_root. The order is that of a
+    digest of seed and path: the same choice on every machine, and images that are added later move into it without
+    shuffling the rest. Raises UserError if there are too few.
     """
     scored = frozenset(scored)
+    digest = digest or functools.partial(sources.digest, data_root)
     drawn: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda entry: _rank(seed, entry.image)):
         if len(drawn) == count:
             break
-        sha256 = digest(Path(data_root, entry.image))
+        sha256 = digest(entry.image)
         if sha256 not in scored:
             drawn.setdefault(sha256, entry._replace(index=len(drawn)))
     if len(drawn) < count:

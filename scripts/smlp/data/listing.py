@@ -6,7 +6,6 @@ Standard library only.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def contents_of(words: Sequence[str]) -> Iterator[tuple[int, str, int, str]]:
     add_flags(parser)
     flags, _ = parser.parse_known_args(words)
     for entry in dataset.shard(listed(flags).entries, *flags.shard):
-        content = sources.read(flags.data_root, entry.image)
-        yield entry.index, entry.image, entry.label, hashlib.sha256(content).hexdigest()
+        yield entry.index, entry.image, entry.label, sources.digest(flags.data_root, entry.image)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -6,68 +6,24 @@ These layouts are read below `data_root`, the folder that contains val/:
   val/<class>/*.JPEG   as torchvision's ImageFolder: the folder names the class
   val/*.JPEG           with a label file in `data_root` or in val/, see label_files.py
   val/images/*.JPEG    with val/val_annotations.txt, as Tiny ImageNet has it
+  archives and tables  see packed.py
 """
 
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from ..core.cli import UserError
-from . import label_files
-
-# torchvision.datasets.folder.IMG_EXTENSIONS, compared without regard to case, and what else people have: all that
-# data/decode.py reads, and what it can only name. What a file is its content says.
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
-    *(".jpe", ".jfif", ".gif", ".apng", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".dib", ".pbm", ".pnm"),
-    *(".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi"),
-)
-
-# Folders that file servers and systems make for themselves, in lower case; others begin with a dot or an @.
-_BY_SYSTEMS = frozenset(
-    (
-        "__macosx",
-        "lost+found",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "recycler",
-        "system volume information",
-        "network trash folder",
-        "temporary items",
-        "~snapshot",
-        "__pycache__",
-        "found.000",
-    )
-)
-
-
-class Picture(NamedTuple):
-    """One image as the data set's own files state it.
-
-    image: path relative to data_root; group: the name of its class (a folder), "" if there is only a number;
-    label: the number that a label file states, None if the class is named.
-    """
-
-    image: str
-    group: str
-    label: int | None
-
-
-class Found(NamedTuple):
-    """What the files of a data set state.
-
-    pictures: in the stated order; names: all classes in the order that a file of the data set states, None if none
-    does; left_out: what was not taken, in words, and how many of it.
-    """
-
-    pictures: list[Picture]
-    names: tuple[str, ...] | None
-    left_out: dict[str, int]
+from . import label_files, packed
+from .pictures import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
+from .pictures import Found as Found
+from .pictures import Picture as Picture
+from .pictures import count_others, is_by_system, is_image
 
 
 def find(
@@ -89,6 +45,8 @@ def find(
     if split in ("", "..") or split != PurePosixPath(split).name:
         raise UserError(f"split {split!r}: is not the name of a folder below {root}; val was expected")
     folder = root / split
+    if archives := packed.files_of(root, split):
+        return packed.find(root, split, archives, labels, columns, labelled)
     if not folder.is_dir():
         raise UserError(
             f"{root}: contains no folder {split}/; put the images into {folder}/<class>/, or check the path"
@@ -97,14 +55,14 @@ def find(
     with os.scandir(folder) as found:
         children = sorted((child.name, child.is_dir()) for child in found)
     left_out: collections.Counter[str] = collections.Counter()
-    classes = [name for name, is_folder in children if is_folder and not _is_by_system(name, left_out)]
-    loose = [name for name, is_folder in children if not is_folder and _is_image(name)]
+    classes = [name for name, is_folder in children if is_folder and not is_by_system(name, left_out)]
+    loose = [name for name, is_folder in children if not is_folder and is_image(name)]
     annotations = folder / f"{split}_annotations.txt"
     if labels is None and classes == ["images"] and not loose and annotations.is_file():
         labels = annotations
     if labels is not None:
         return _by_file(root, split, _images_below(str(folder), left_out), Path(labels), columns, left_out)
-    _count_others(left_out, (name for name, is_folder in children if not is_folder))
+    count_others(left_out, (name for name, is_folder in children if not is_folder))
     if classes and loose:
         raise UserError(
             f"{folder}: contains class folders ({classes[0]}, …) and images beside them ({loose[0]}, …), which would "
@@ -119,22 +77,22 @@ def find(
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
 
 
+def places(data_root: str | os.PathLike, split: str) -> list[str]:
+    """The folders and archives of which at least one changes when an image is added or removed."""
+    if archives := packed.files_of(Path(data_root), split):
+        return sorted({os.fspath(place) for file in archives for place in (file, file.parent)})
+    return [place for place, _, _ in os.walk(Path(data_root, split), followlinks=True)]
+
+
 def read(data_root: str | os.PathLike, image: str) -> bytes:
     """The content of an image that `find` named."""
-    return Path(data_root, image).read_bytes()
+    place = packed.locate(data_root, image)
+    return packed.read(*place) if place else Path(data_root, image).read_bytes()
 
 
-def _is_image(name: str) -> bool:
-    # macOS leaves ._name beside name on foreign disks, which is no image
-    return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith("._")
-
-
-def _is_by_system(name: str, left_out: collections.Counter[str]) -> bool:
-    """Whether a folder is one that systems make and hide; then it is counted in `left_out`."""
-    is_one = name.startswith((".", "@")) or name.lower() in _BY_SYSTEMS
-    if is_one:
-        left_out[f"folders {name}"] += 1
-    return is_one
+def digest(data_root: str | os.PathLike, image: str) -> str:
+    """SHA-256 of the content of an image."""
+    return hashlib.sha256(read(data_root, image)).hexdigest()
 
 
 def _by_folder(root: Path, split: str, classes: list[str], left_out: collections.Counter[str]) -> Iterator[Picture]:
@@ -158,7 +116,7 @@ def _images_below(folder: str, left_out: collections.Counter[str]) -> list[str]:
     """
     levels = []
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        folders[:] = [name for name in folders if not _is_by_system(name, left_out)]
+        folders[:] = [name for name in folders if not is_by_system(name, left_out)]
         for name in folders:
             target = os.path.realpath(os.path.join(place, name))
             if (
@@ -168,21 +126,14 @@ def _images_below(folder: str, left_out: collections.Counter[str]) -> list[str]:
                 raise UserError(
                     f"{place}/{name}: is a link to a folder around it; its images would count again and again"
                 )
-        levels.append((place, sorted(filter(_is_image, names))))
-        _count_others(left_out, names)
+        levels.append((place, sorted(filter(is_image, names))))
+        count_others(left_out, names)
     return [os.path.join(place, name)[len(folder) + 1 :] for place, names in sorted(levels) for name in names]
 
 
 def _raise(error: OSError) -> NoReturn:
     """os.walk would otherwise take an unreadable folder for an empty one."""
     raise error
-
-
-def _count_others(left_out: collections.Counter[str], names: Iterable[str]) -> None:
-    """Count the files that are no images by their names: nobody should wonder where his .heic files are."""
-    for name in names:
-        if not _is_image(name):
-            left_out[f"files {os.path.splitext(name)[1].lower()[:20] or 'without a suffix'}"] += 1
 
 
 def _by_file(

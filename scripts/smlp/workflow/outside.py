@@ -10,13 +10,13 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from .. import backends
 from ..core.cli import UserError
 from ..core.provenance import versions
-from ..data import dataset, listing
+from ..data import archives, dataset, listing, packed, sources
 from ..data.manifest import images_digest, images_of_shard
 from ..models import preprocessing
 from .plan import Cell, Sweep
@@ -163,17 +163,17 @@ class Contents:
         root, split = self._drawn["root"], self._drawn["split"]
         begin_ns = time.time_ns()
         entries = dataset.list_images(root, split, labelled=False)
-        folders = {place: os.stat(place) for place, _, _ in os.walk(Path(root, split), followlinks=True)}
+        places = {place: os.stat(place) for place in sources.places(root, split)}
         looked_at: dict[str, str] = {}
 
-        def digest(image: Path) -> str:
-            looked_at[str(image)] = self.watch.digest(image)
-            return looked_at[str(image)]
+        def digest(image: str) -> str:
+            (looked_at[image],) = self._content(root, [image])
+            return looked_at[image]
 
         drawn = dataset.draw(entries, root, self._drawn["images"], self._drawn["seed"], scored, digest)
-        content = digest_of(f"{entry.image}\0{looked_at[str(Path(root, entry.image))]}" for entry in drawn)
-        if all(is_settled(found, begin_ns) for found in folders.values()):
-            signatures = {place: signature(found) for place, found in folders.items()}
+        content = digest_of(f"{entry.image}\0{looked_at[entry.image]}" for entry in drawn)
+        if all(is_settled(found, begin_ns) for found in places.values()):
+            signatures = {place: signature(found) for place, found in places.items()}
             self.watch.remember("draw", {"of": key, "folders": signatures, "images": looked_at, "content": content})
         return content
 
@@ -183,16 +183,37 @@ class Contents:
             is_same = all(signature(os.stat(place)) == found for place, found in known["folders"].items())
         except OSError:  # one is gone
             return False
-        return is_same and self.watch.digests(known["images"]) == list(known["images"].values())
+        return is_same and self._content(self._drawn["root"], list(known["images"])) == list(known["images"].values())
+
+    def _content(self, root: str, images: Sequence[str]) -> list[str]:
+        """The digest of each image, wherever it lies."""
+        inside: dict[str, list[str]] = {}
+        places = [packed.locate(root, image) for image in images]
+        for place in filter(None, places):
+            inside.setdefault(place[0], []).append(place[1])
+        if not inside:
+            return self.watch.digests(os.path.join(root, image) for image in images)
+        found = {}
+        for file, names in inside.items():
+            digests = self.watch.inside(file, names, functools.partial(packed.digest, file))
+            found |= {(file, name): digest for name, digest in zip(names, digests, strict=True)}
+        alone = iter(self.watch.digests(os.path.join(root, image) for image, place in zip(images, places) if not place))
+        return [found[place] if place else next(alone) for place in places]
 
     @functools.cached_property
     def _listed(self) -> dataset.Listed:
-        """Every image that is scored, listed once for all shards."""
-        return dataset.listed(self._root, self._split, **self._about)
+        """Every image that is scored, listed once for all shards; archives are read once for all plans."""
+        archives.know(self.watch.recall("archives"))
+        begin_ns, before = time.time_ns(), archives.known()
+        listed = dataset.listed(self._root, self._split, **self._about)
+        now = archives.known()
+        if now != before and all(is_settled(os.stat(path), begin_ns) for path in now):
+            self.watch.remember("archives", now)
+        return listed
 
     def _part(self, shard: int) -> list[dataset.Entry]:
         return dataset.shard(self._listed.entries, shard, len(self._sweep.shards))
 
     @functools.cache  # noqa: B019  (it lives as long as the process)
     def _digests(self, shard: int) -> list[str]:
-        return self.watch.digests(os.path.join(self._root, entry.image) for entry in self._part(shard))
+        return self._content(self._root, [entry.image for entry in self._part(shard)])

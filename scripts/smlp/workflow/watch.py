@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class Watch:
                 return [digest for chunk in chunks for digest in look(chunk)]
             with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
                 return [digest for part in pool.map(look, chunks) for digest in part]
+
+    def inside(self, path: str, names: Sequence[str], digest: Callable[[str], str]) -> list[str]:
+        """The digests of parts of an archive, remembered for as long as the archive is as it was."""
+        known, begin_ns = self._known("inside"), time.time_ns()
+        before = signature(os.stat(path))
+        entry = known.get(path)
+        if not (isinstance(entry, dict) and entry.get("archive") == before and isinstance(entry.get("parts"), dict)):
+            entry = {"archive": before, "parts": {}}
+        if new := [name for name in names if name not in entry["parts"]]:
+            with self._patience():
+                entry["parts"] |= {name: digest(name) for name in new}
+            after = os.stat(path)
+            if signature(after) == before and is_settled(after, begin_ns):
+                known[path], self._is_new = entry, True
+        return [entry["parts"][name] for name in names]
 
     def folder(self, path: str | os.PathLike) -> str:
         """Digest of the names and contents of everything in a folder but Snakemake's time stamp."""
