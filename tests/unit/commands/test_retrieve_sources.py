@@ -108,8 +108,10 @@ def test_a_key_chooses_the_weights_of_every_later_command(load_command, command,
     assert stated["id"] != usual["id"]
     assert output.read_bytes() == source.read_bytes()
 
-    from smlp.backends import pytorch
+    from smlp.backends import aotinductor, pytorch
 
+    compiled, _, _ = aotinductor._model(output, "reference", stencil=False)
+    assert torch.equal(compiled.fc.weight, averaged["fc.weight"])
     engine = pytorch.open_engine(output, device="cpu", threads=None, facts=stated)
     with engine:
         images = torch.rand(2, 3, 160, 160).numpy()
