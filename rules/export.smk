@@ -63,7 +63,7 @@ rule export_uint8:
         mem_mb=growing(3000),
         runtime=growing(30),
     params:
-        transform=of_model(sweep.transform),
+        transform=of_model(sweep.transforms.flags_of),
         transform_source=of_model(contents.model_transform),
         tolerance=config["export"]["tolerance"],
         code=code_digest("normalise"),
@@ -72,7 +72,7 @@ rule export_uint8:
         "{wildcards.model}: put the normalisation into {wildcards.graph}{wildcards.opset}.onnx"
     shell:
         "python scripts/normalise.py"
-        " --model_name {params.transform:q}"
+        " {params.transform:q}"
         " --source_onnx_path {input.source:q}"
         " --tolerance {params.tolerance}"
         " --onnx_path {output.onnx:q}"

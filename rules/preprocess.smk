@@ -28,6 +28,7 @@ rule preprocess_shard:
         shards=len(sweep.shards),
         images=lambda wildcards: cli.or_fail(contents.shard, wildcards.shard),
         classes=lambda wildcards: cli.or_fail(contents.classes),
+        transform_flags=lambda wildcards: sweep.transforms.flags(wildcards.transform),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
@@ -43,7 +44,7 @@ rule preprocess_shard:
         " --"
         " python scripts/preprocess.py"
         " {params.flags:q}"
-        " --model_name {wildcards.transform:q}"
+        " {params.transform_flags:q}"
         " --shard {wildcards.shard}/{params.shards}"
         " --workers {threads}"
         " --save_dir {output.folder:q}"
@@ -72,6 +73,7 @@ rule preprocess_calibration:
     params:
         flags=sweep.calibration_flags(),
         images=lambda wildcards: cli.or_fail(contents.calibration),
+        transform_flags=lambda wildcards: sweep.transforms.flags(wildcards.transform),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
         tools=versions(["pillow", "numpy"]),
@@ -80,7 +82,7 @@ rule preprocess_calibration:
     shell:
         "python scripts/preprocess.py"
         " {params.flags:q}"
-        " --model_name {wildcards.transform:q}"
+        " {params.transform_flags:q}"
         " --not_in {input.scored:q}"
         " --workers {threads}"
         " --save_dir {output.folder:q}"

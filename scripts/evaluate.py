@@ -111,6 +111,7 @@ def evaluate(flags: argparse.Namespace) -> None:
             versions=provenance.versions(["numpy"]),
         )
         own = {**run.of_scores(), "reference_id": reference and reference.id, "skipped": skipped}
+        own["transform"] = outputs.transform_of(flags.labels)
         own["images_of"] = outputs.images_of(flags.labels)
         own.update(**accuracy._asdict(), **changes.facts())
         files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), state=state, **own))

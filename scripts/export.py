@@ -17,6 +17,7 @@ A ready-made ONNX file gets the same checks (its rows at batch 3 against those a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from smlp.core import cli, files, identity, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
+from smlp.data.transform import Transform
+from smlp.models import preprocessing
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
 PROOF_BATCHES = (1, 3)
@@ -43,22 +46,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = flags.source_onnx_path or flags.pth_path
     made_from = identity.known(source)
     key = flags.key or made_from.facts.get("key")
-    images = photographs(flags.model_name)
+    transform = preprocessing.take_flags(flags, flags.model_name)
+    stated = made_from.facts.get("image_size")  # what retrieve.py was told about a checkpoint
+    if stated and not transform.image_size:
+        transform = dataclasses.replace(transform, image_size=tuple(stated))
+    size = transform.other_size(flags.model_name) if flags.pth_path else None
+    images = photographs(transform.resolve())
     with files.whole_file(flags.onnx_path) as partial:
         if flags.source_onnx_path:
             facts = adopt(flags.source_onnx_path, partial, images, flags.tolerance)
         else:
-            facts = export(
-                flags.model_name,
-                flags.pth_path,
-                partial,
-                flags.opset_version,
-                flags.num_classes,
-                images,
-                flags.tolerance,
-                fused=flags.graph == "fused",
-                key=key,
-            )
+            from smlp.models import architectures
+
+            with architectures.sized(size):
+                facts = export(
+                    flags.model_name,
+                    flags.pth_path,
+                    partial,
+                    flags.opset_version,
+                    flags.num_classes,
+                    images,
+                    flags.tolerance,
+                    fused=flags.graph == "fused",
+                    key=key,
+                )
         about = ("model_name", "num_classes", "graph", "opset_version", "tolerance")
         sidecar = provenance.describe(
             {"onnx" if flags.source_onnx_path else "checkpoint": source},
@@ -67,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "onnx",
                 identity.contents(partial),
                 made_from={"source": made_from.id},
-                flags={name: getattr(flags, name) for name in about} | ({"key": key} if key else {}),
+                flags={name: getattr(flags, name) for name in about}
+                | ({"image_size": size} if size else {})
+                | ({"key": key} if key else {}),
                 code=code_digest("export"),
                 versions=provenance.versions(PACKAGES),
             ),
@@ -205,14 +218,11 @@ def prove(
     return {"largest_difference": differences, "tolerance": tolerance, "compared_with": name}
 
 
-def photographs(model_name: str) -> np.ndarray:
-    """Three real photographs, preprocessed for `model_name`: float32 (3, 3, H, W).
+def photographs(transform: Transform) -> np.ndarray:
+    """Three real photographs, preprocessed: float32 (3, 3, H, W).
 
     They come with scikit-learn and matplotlib, so that a proof needs neither the user's data nor a network.
     """
-    from smlp.models.preprocessing import resolve
-
-    transform = resolve(model_name)
     sources = [
         ("sklearn", "datasets/images/china.jpg"),
         ("sklearn", "datasets/images/flower.jpg"),
@@ -260,6 +270,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=1e-4,
         help="largest difference, as a fraction of the largest logit (at least 1)",
     )
+    preprocessing.add_flags(parser, names_transform=True)
     flags = parser.parse_args(argv)
     if flags.key and flags.source_onnx_path:
         parser.error("--key chooses the weights of a checkpoint, give --pth_path")

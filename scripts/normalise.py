@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--onnx_path {flags.onnx_path}: a name ending in .onnx was expected; the sidecar takes the same stem"
         )
     made_from = identity.known(flags.source_onnx_path)
-    facts = preprocessing.resolve(flags.model_name)
+    facts = preprocessing.take_flags(flags, flags.model_name).resolve()
     with files.whole_file(flags.onnx_path) as partial:
         differences = normalise(flags.source_onnx_path, partial, facts, flags.tolerance)
         sidecar = provenance.describe(
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 versions=provenance.versions(PACKAGES),
             ),
             transform=flags.model_name,
+            transform_words=str(facts),
             pixels="uint8",
             mean=facts.mean,
             std=facts.std,
@@ -105,6 +106,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tolerance", type=cli.positive_number, default=1e-4, help="largest difference, per the largest logit"
     )
+    preprocessing.add_flags(parser)
     return parser.parse_args(argv)
 
 

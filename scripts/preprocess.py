@@ -143,6 +143,7 @@ def preprocess(
         "bins": len({row.bin for row in rows}),
         "bytes": image_bytes * len(rows),
         "transform": transform.to_dict(),
+        "transform_words": str(transform),
         "skipped": [
             {"index": entry.index, "image": entry.image, "label": entry.label, "sha256": sha256, "reason": reason}
             for entry, sha256, reason, _ in skipped
@@ -304,6 +305,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument(
         "--pixels", choices=pixels.KINDS, default="float32", help="normalised, or the bytes as they are"
     )
+    preprocessing.add_flags(parser)
     args = parser.parse_args(argv)
     if args.layout == "packed" and args.batch_size != 1:
         raise cli.UserError(
@@ -311,7 +313,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         )
     _quiet_pillow()
 
-    transform = preprocessing.resolve(args.model_name)
+    transform = preprocessing.take_flags(args, args.model_name).resolve()
     save_dir = Path(os.path.abspath(args.save_dir))
     listed = listing.listed(args, labelled=not args.draw)  # what calibrates needs no label
     everything, labels = listed.entries, listed.facts

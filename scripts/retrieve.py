@@ -29,6 +29,7 @@ from smlp.core import cli, files, hub, identity, provenance
 from smlp.core.cli import UserError
 from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
+from smlp.models import preprocessing
 
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DATASET_PACKAGES = ("numpy", "scikit-learn", "pillow")
@@ -52,6 +53,7 @@ def checkpoint(
     sha256: str | None,
     demo_dataset: Path | None,
     seed: int,
+    transform: preprocessing.Spec,
 ) -> str:
     """Fetch a checkpoint, or make the demo's, and prove that it loads completely.
 
@@ -59,17 +61,22 @@ def checkpoint(
     """
     import retrieve_demo
 
+    from smlp.models import architectures
     from smlp.models.checkpoint import load_model
 
     runs_it = backends.reference("checkpoint")
     facts: Facts = {"model_name": model_name, "backend": runs_it.name, "precision": runs_it.precisions[0]}
     chosen: Facts = {} if key is None else {"key": key}
-    own: Facts = chosen if demo_dataset is None else {"seed": seed}
+    own: Facts = {**chosen} if demo_dataset is None else {"seed": seed}
+    size = transform.other_size(model_name)
+    if size:  # all that runs the checkpoint takes images of this size
+        facts["image_size"] = own["image_size"] = size
     about: Facts = {}
 
     def check(path: Path, found: Facts) -> None:
         try:
-            facts.update(load_model(model_name, path, num_classes, key)[1] | chosen | found)
+            with architectures.sized(size):
+                facts.update(load_model(model_name, path, num_classes, key)[1] | chosen | found)
         except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
         flags = {name: facts[name] for name in ("model_name", "num_classes")} | own
@@ -86,7 +93,8 @@ def checkpoint(
         about["code"] = code_digest("retrieve")
         about["versions"] = provenance.versions(PACKAGES)
         with files.whole_file(output) as partial:
-            retrieve_demo.make_checkpoint(model_name, demo_dataset, partial, seed)
+            with architectures.sized(size):
+                retrieve_demo.make_checkpoint(model_name, demo_dataset, partial, seed, transform.resolve())
             check(partial, {})
     return (
         f"{model_name}, {facts['parameters']:,} parameters, {facts['num_classes']} classes, weights: {facts['taken']}"
@@ -227,6 +235,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
+    preprocessing.add_flags(of_checkpoint, names_transform=True)
     of_onnx = command("onnx", onnx, onnx.__doc__, _named(".onnx"))
     fetched = [(of_checkpoint, "; or: timm:name.tag, or: demo"), (of_onnx, "")]
     for backend in ready_made:
@@ -248,6 +257,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     flags = parser.parse_args(argv)
     if flags.run is checkpoint:
+        flags.transform = preprocessing.take_flags(flags, flags.model_name)
         if (flags.source == DEMO) != (flags.demo_dataset is not None):
             of_checkpoint.error("--source demo and --demo_dataset go together (a file called demo: ./demo)")
         if flags.source == DEMO and (flags.md5 or flags.sha256 or flags.num_classes or flags.key):

@@ -128,13 +128,15 @@ def _save(image: Image.Image, path: Path, kind: str) -> None:
 
 
 @lock.hold("cpu", exclusive=False)
-def make_checkpoint(model_name: str, dataset_root: str | Path, path: str | Path, seed: int) -> None:
+def make_checkpoint(
+    model_name: str, dataset_root: str | Path, path: str | Path, seed: int, read: Transform | None = None
+) -> None:
     """Write a training checkpoint {"model", "args", "epoch"} of `model_name` that classifies the demo dataset.
 
     The backbone's weights are random (a function of seed, key and shape only), its batch norms are fitted to some
     training images, and the head is the ridge regression of the classes on the features of all of them, regularised
     by leave-one-out cross-validation: one pass over the training split, no gradient. `path` appears whole or not at
-    all.
+    all. read: the preprocessing, the model's own unless given.
     """
     import torch
 
@@ -142,7 +144,7 @@ def make_checkpoint(model_name: str, dataset_root: str | Path, path: str | Path,
     entries = sorted(dataset.list_images(dataset_root, "train"), key=lambda entry: Path(entry.image).name)
     images = [Path(dataset_root, entry.image) for entry in entries]
     labels = np.array([entry.label for entry in entries])
-    read = preprocessing.resolve(model_name)
+    read = read or preprocessing.resolve(model_name)
     model = architectures.create(model_name, int(labels.max()) + 1)
     head = _head(model, model_name)
 

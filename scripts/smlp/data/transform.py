@@ -20,6 +20,8 @@ from .decode import decode
 FILTERS = {
     name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
+# What is done with an image of another aspect ratio: its middle is kept, it is distorted, or its border is filled up.
+CROP_MODES = ("center", "squash", "border")
 # A 1 x 100,000 image passes every check on its own size, yet its shorter side enlarged to 256 makes 6.5 Gpixel.
 _MAX_RESIZED_PIXELS = 1 << 27
 
@@ -28,7 +30,8 @@ _MAX_RESIZED_PIXELS = 1 << 27
 class Transform:
     """Evaluation preprocessing of one model. Calling it turns an image file's bytes into the network's input.
 
-    resize_px: length of the shorter side ("center") or (height, width) ("squash", which ignores the aspect ratio)
+    resize_px: length of the shorter side, or (height, width): of the image itself ("squash", which ignores the aspect
+    ratio), that it covers ("center"), or that it fits into ("border")
     crop_px: (height, width) of the centre crop; mean, std: of each RGB channel, for pixels in [0, 1]
     """
 
@@ -63,7 +66,12 @@ class Transform:
         # Resizing only the rows and columns that the crop keeps would be faster but not bit-identical: Pillow's
         # box=... shifts the sampling points by a float32 rounding, and which of its two passes comes first, and
         # so what is rounded to bytes between them, depends on the whole image's size (since Pillow 13).
-        return np.asarray(image.resize(size, FILTERS[self.interpolation]).crop(self._box(*size)))
+        image, box = image.resize(size, FILTERS[self.interpolation]), self._box(*size)
+        if self.crop_mode == "border":  # the others leave black what lies outside
+            ground = Image.new("RGB", self.crop_px[::-1], tuple(round(255 * value) for value in self.mean))
+            ground.paste(image, (-box[0], -box[1]))
+            return np.asarray(ground)
+        return np.asarray(image.crop(box))
 
     @property
     def uint8(self) -> pixels.Pixels:
@@ -74,10 +82,24 @@ class Transform:
         """The settings, for a sidecar."""
         return dataclasses.asdict(self)
 
+    def __str__(self) -> str:
+        """In words for tables; equal transforms have equal words."""
+        resize = self.resize_px if isinstance(self.resize_px, int) else "x".join(map(str, self.resize_px))
+        mean, std = (" ".join(map(repr, values)) for values in (self.mean, self.std))
+        size = "x".join(map(str, self.crop_px))
+        return f"resize {resize} {self.interpolation}, {self.crop_mode} {size}, mean {mean}, std {std}"
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after resizing, by torchvision's rule: the longer side is cut off to whole pixels."""
+        """(width, height) after resizing, by torchvision's rule: the longer side is cut off to whole pixels.
+
+        By timm's own where both sides of the aim are given: rounded, half to even.
+        """
         if isinstance(self.resize_px, tuple):
-            return self.resize_px[1], self.resize_px[0]
+            if self.crop_mode == "squash":
+                return self.resize_px[1], self.resize_px[0]
+            ratios = height / self.resize_px[0], width / self.resize_px[1]
+            ratio = max(ratios) if self.crop_mode == "border" else min(ratios)
+            return round(width / ratio), round(height / ratio)
         if width <= height:
             return self.resize_px, int(self.resize_px * height / width)
         return int(self.resize_px * width / height), self.resize_px

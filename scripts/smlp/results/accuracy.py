@@ -44,9 +44,9 @@ def _of_checkpoint(record: Record, lines: Iterable[Published]) -> list[Published
 
 
 def _comparable(record: Record, lines: Iterable[Published]) -> Published | None:
-    """The published top-1 of the record's checkpoint on as many images as were scored."""
-    found = _of_checkpoint(record, lines)
-    return next((line for line in found if line.images == record.facts.get("images")), None)
+    """The published top-1 of the record's checkpoint on as many images as were scored, after the same transform."""
+    here = (record.facts.get("images"), record.facts.get("transform"))
+    return next((line for line in _of_checkpoint(record, lines) if (line.images, line.transform) == here), None)
 
 
 def published_notes(
@@ -72,6 +72,12 @@ def published_notes(
                 f"published accuracies are not shown: the weights {start['key']!r} were chosen among those in the "
                 "checkpoint, and nobody says which of them were published."
             )
+        elif found and found[0].images == record.facts["images"]:
+            note = (
+                f"{found[0].value:.2f} % top-1 are published of this checkpoint ({found[0].device}), with another "
+                f"transform: {found[0].transform}; here it is {record.facts.get('transform') or 'not known'}, so that "
+                "they are not compared."
+            )
         elif found:
             note = (
                 f"{found[0].value:.2f} % top-1 are published of this checkpoint ({found[0].device}), on "
@@ -80,7 +86,8 @@ def published_notes(
         else:
             note = (
                 f"published accuracies are not shown: the checkpoint (sha256 {checksum or 'not known'}) is not listed "
-                "in resources/published.csv; if it is the published one, add its checkpoint_sha256 and images there."
+                "in resources/published.csv; if it is the published one, add its checkpoint_sha256, images and "
+                "transform there."
             )
         notes[record.model] = f"{record.model}: {note}"
     return [note for note in notes.values() if note]
@@ -131,6 +138,10 @@ def _notes(table: pandas.DataFrame) -> list[str]:
             f"{row.model}: {row.published_top1:.2f} % top-1 are published of this checkpoint ({row.published_device}), "
             f"on as many images."
         )
+    transforms: dict[str, list[str]] = {}
+    for row in rows(table[table["transform"].notna()].drop_duplicates(["model", "transform"])):
+        transforms.setdefault(row.transform, []).append(row.model)
+    notes += [f"transform of the images of {', '.join(models)}: {words}." for words, models in transforms.items()]
     if table["emulated"].any():
         notes.append("(emulated): an emulator stood in for the device.")
     return notes

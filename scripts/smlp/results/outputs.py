@@ -293,6 +293,24 @@ def _summary_facts(path: Path) -> RunFacts:
     return RunFacts.read(known)
 
 
+def transform_of(manifests: Iterable[Path]) -> str | None:
+    """What the images went through, in the words of the sidecars beside the manifests' folders; None if one has none.
+
+    Raises UserError if shards went through different ones.
+    """
+    told: dict[str | None, Path] = {}
+    for manifest in manifests:
+        words = read_sidecar(manifest.parent).get("transform_words")
+        told.setdefault(words if isinstance(words, str) else None, manifest)
+    if len(told) > 1 and None not in told:
+        (one, first), (other, second), *_ = told.items()
+        raise UserError(
+            f"{second}: its images went through {other!r}, those of {first} through {one!r}; give the manifests of one "
+            "preprocessing"
+        )
+    return None if None in told else next(iter(told))
+
+
 def count_skipped(manifests: Iterable[Path]) -> int | None:
     """Images that preprocess.py left out, from the sidecars beside the manifests' folders; None if any lacks one."""
     listed = [read_sidecar(manifest.parent).get("skipped") for manifest in manifests]

@@ -27,7 +27,10 @@ from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printabl
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
 _CHECKSUMS = {"checkpoint_md5": 32, "checkpoint_sha256": 64}  # their hexadecimal digits
-_PUBLISHED_COLUMNS = ("model", "what", "device", "software", "batch", "value", "unit", "source", *_CHECKSUMS, "images")
+_PUBLISHED_COLUMNS = (
+    *("model", "what", "device", "software", "batch", "value", "unit", "source"),
+    *(*_CHECKSUMS, "images", "transform"),
+)
 _IDENTITY = ("model", "backend", "precision")
 # What a runtime says that it runs with, as far as the tables have a column for it.
 _SETTINGS = ("requests", "streams", "threads")
@@ -83,7 +86,8 @@ class Record:
 class Published(NamedTuple):
     """One line of published.csv. checkpoint_md5, checkpoint_sha256: of the file of weights; images: that were scored.
 
-    An accuracy without them belongs to no checkpoint that could be told from others.
+    transform: what they went through, as the table of accuracies words it. An accuracy without all these belongs to
+    nothing that could be told from others.
     """
 
     model: str
@@ -96,6 +100,7 @@ class Published(NamedTuple):
     checkpoint_md5: str = ""
     checkpoint_sha256: str = ""
     images: int | None = None
+    transform: str = ""
 
     @property
     def column(self) -> str:
@@ -308,10 +313,14 @@ def read_published(path: Path) -> list[Published]:
                         raise UserError(
                             f"{where}: {column} is {text!r}, {_CHECKSUMS[column]} hexadecimal digits were expected"
                         )
-                if any(checksums.values()) and not images:
-                    raise UserError(f"{where}: gives a checkpoint's checksum; give the number of scored images too")
+                transform = row["transform"].strip()
+                if any(checksums.values()) and not (images and transform):
+                    raise UserError(
+                        f"{where}: gives a checkpoint's checksum; give the number of scored images too, and the "
+                        "transform as the column transform of results/tables/accuracy.csv words it"
+                    )
                 about = [row[column] for column in ("model", "what", "device", "software")]
-                lines.append(Published(*about, batch, value, row["source"], *checksums.values(), images))
+                lines.append(Published(*about, batch, value, row["source"], *checksums.values(), images, transform))
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is no CSV file ({error}); keep the shipped file's form") from None
     return lines

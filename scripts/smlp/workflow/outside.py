@@ -18,7 +18,6 @@ from ..core.cli import UserError
 from ..core.provenance import versions
 from ..data import archives, dataset, listing, packed, sources
 from ..data.manifest import images_digest, images_of_shard
-from ..models import preprocessing
 from .plan import Cell, Sweep
 from .targets import Settings
 from .watch import Watch, digest_of, is_settled, signature
@@ -75,7 +74,7 @@ class Contents:
 
     def transform(self, transform: str) -> list[str | None]:
         """What states a transform: timm's version, and its files, which somebody may edit; nothing if it is ours."""
-        return [] if preprocessing.is_ours(transform) else self._timm
+        return self._timm if self._sweep.transforms.named(transform).needs_timm else []
 
     def model_transform(self, model: str) -> list[str | None]:
         """As `transform`, of a model's transform."""

@@ -14,10 +14,10 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from ..models import preprocessing
 from . import settings, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
+from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
 STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tabulate")
@@ -42,6 +42,7 @@ class Sweep:
         self.data_root: str = f"results/retrieve/{self.dataset}" if self.is_demo else complete["dataset"]["root"]
         self.shards = range(complete["dataset"]["shards"])
         self.models = list(self._models)
+        self.transforms = Transforms(self._models)
         self.hosts = Hosts(complete)
         self.cells = [
             Cell(model, target.backend, target.precision, target.variant, batch)
@@ -98,7 +99,9 @@ class Sweep:
             return flags(entry["onnx"])
         own = {"demo_dataset": self.data_root, "seed": self._demo["seed"]} if self.is_demo else {}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
-        return flags({**entry["checkpoint"], **about, **(own if entry["checkpoint"]["source"] == "demo" else {})})
+        demo = entry["checkpoint"]["source"] == "demo"
+        found = flags({**entry["checkpoint"], **about, **(own if demo else {})})
+        return found + self.transforms.changes(model, size_only=not demo)
 
     def ready_made_flags(self, model: str, kind: str, batch: str) -> list[str]:
         """Where a ready-made engine comes from, with its checksum, and which target it is of."""
@@ -132,11 +135,13 @@ class Sweep:
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
         about["key"] = entry.get("checkpoint", {}).get("key")
         own = {"opset_version": opset.removeprefix("_opset")} if opset else {}
-        return flags({**source, **about, **self._settings["export"], **own})
+        # a checkpoint's sidecar says what size it is used at
+        read = [] if self._has_checkpoint(model) else self.transforms.changes(model)
+        return flags({**source, **about, **self._settings["export"], **own}) + read
 
     def transform(self, model: str) -> str:
         """Name of what a model's images go through."""
-        return self._models[model]["transform"]
+        return self.transforms.of(model).name
 
     def onnx_file(self, cell: Cell) -> str:
         """The ONNX file that an engine is compiled from: for images as bytes it normalises them, or the engine does."""
@@ -210,7 +215,7 @@ class Sweep:
         shows = backends.load(cell.backend).shows
         if shows is None:
             return ""
-        facts = preprocessing.resolve(self.transform(cell.model))
+        facts = self.transforms.of(cell.model).resolve()
         as_bytes = self.onnx_file(cell).endswith("_uint8.onnx")
         shape = facts.uint8.shape if as_bytes else facts.shape
         command = shows(cell.precision, cell.batch, shape, as_bytes, self.options(cell))

@@ -14,6 +14,7 @@ from .. import backends
 from ..core import hub
 from ..core.cli import UserError
 from ..core.provenance import Facts
+from ..models.preprocessing import Spec
 from . import schema as schemas
 from . import targets
 from .hosts import devices
@@ -187,21 +188,32 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
     for key in ("checkpoint", "onnx"):
         if isinstance(model.get(key), str):
             model[key] = {"source": model[key]}
-    published = hub.published_name(model.get("checkpoint", {}).get("source", ""))
-    if published and published.partition(".")[0] != model.get("model_name", published).partition(".")[0]:
-        raise UserError(
-            f"models.{name}: checkpoint has the weights of {published}, and model_name is {model['model_name']}; "
-            "leave model_name out"
-        )
-    model.setdefault("model_name", published or name)
-    if published and not published.startswith("smlpnet_"):  # each tag has a preprocessing of its own
-        model.setdefault("transform", published)
+    if published := hub.published_name(model.get("checkpoint", {}).get("source", "")):
+        _complete_published(name, model, published)
+    model.setdefault("model_name", name)
     family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
     model.setdefault("transform", family)
 
 
+def _complete_published(name: str, model: Settings, published: str) -> None:
+    """The name of a model whose checkpoint states its name and tag: each tag has a preprocessing of its own."""
+    architecture = published.partition(".")[0]
+    given, _, tag = model.get("model_name", architecture).partition(".")
+    if given != architecture:
+        raise UserError(
+            f"models.{name}: checkpoint has the weights of {published}, and model_name is {model['model_name']}; "
+            "leave model_name out"
+        )
+    if not tag:  # all tags of ours have the same
+        model["model_name"] = architecture if architecture.startswith("smlpnet_") else published
+
+
 def _check_model(settings: Settings, name: str, model: Settings) -> None:
     """A model together with the rest of the settings."""
+    try:
+        Spec.read(model["transform"], model["model_name"])
+    except UserError as error:
+        raise UserError(f"models.{name}.transform: {error}") from None
     for key, owner in ready_made().items():
         if key in model:
             if [target["backend"] for target in settings["targets"]].count(owner) != 1:

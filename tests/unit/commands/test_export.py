@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from smlp.core import files
 from smlp.core.cli import UserError
-from smlp.models import architectures, onnx_graph
+from smlp.models import architectures, onnx_graph, preprocessing
 
 VARIANTS = ["smlpnet_tiny", "smlpnet_small", "smlpnet_base"]
 
@@ -105,7 +105,7 @@ def test_every_supported_opset_is_written(opset, export, tiny, tmp_path):
     target = tmp_path / "a b.onnx"
     assert export.main(flags(tiny.pth, target, "--opset_version", opset)) == 0
     assert onnx_graph.opset(onnx.load(target)) == opset
-    images = export.photographs("test_resnet")
+    images = export.photographs(preprocessing.resolve("test_resnet"))
     np.testing.assert_allclose(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images), atol=1e-4)
     assert contents(tmp_path) == ["a b.json", "a b.onnx"]
 
@@ -127,9 +127,9 @@ def test_the_same_checkpoint_makes_the_same_file(export, tiny, tmp_path):
 
 
 def test_photographs_are_preprocessed_for_the_model(export):
-    images = export.photographs("smlpnet_tiny")
+    images = export.photographs(preprocessing.resolve("smlpnet_tiny"))
     assert (images.shape, images.dtype) == ((3, 3, 224, 224), np.float32)
-    assert export.photographs("test_resnet").shape == (3, 3, 160, 160)
+    assert export.photographs(preprocessing.resolve("test_resnet")).shape == (3, 3, 160, 160)
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[1], images[2])
 
 
@@ -238,7 +238,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     assert export.main(flags(source, target)) == 0
     model = onnx.load(target)
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
-    images = export.photographs("test_resnet")
+    images = export.photographs(preprocessing.resolve("test_resnet"))
     np.testing.assert_array_equal(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images))
     sidecar = json.loads(target.with_suffix(".json").read_text())
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}

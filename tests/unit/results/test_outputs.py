@@ -119,3 +119,17 @@ def test_results_that_ais_bench_numbered_belong_to_the_bins_it_names(run, evalua
 def test_a_summary_that_names_no_files_is_refused(run, assert_refused, entry):
     (run.results / "sumary.json").write_text(json.dumps({"filesinfo": {"0": entry}}))
     assert_refused(run.flags(), "sumary.json: its filesinfo is not what ais_bench writes")
+
+
+def test_the_transform_is_that_of_all_shards_or_an_error(tmp_path):
+    def manifest(shard, words):
+        (tmp_path / f"{shard}.json").write_text(json.dumps({"transform_words": words} if words else {}))
+        return tmp_path / shard / "manifest.csv"
+
+    same, again = manifest("shard-0", "resize 256"), manifest("shard-1", "resize 256")
+    assert outputs.transform_of([same, again]) == "resize 256"
+    assert outputs.transform_of([same, manifest("theirs", None)]) is None
+    with pytest.raises(
+        cli.UserError, match="went through 'resize 224'.* through 'resize 256'; give the manifests of one"
+    ):
+        outputs.transform_of([same, manifest("other", "resize 224")])

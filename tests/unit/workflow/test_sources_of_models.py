@@ -39,8 +39,9 @@ def test_a_published_tag_names_the_model_and_its_preprocessing(source):
     model = complete(source)["models"]["mine"]
     assert (model["model_name"], model["transform"]) == ("resnet50.a1_in1k", "resnet50.a1_in1k")
     model = complete(source, model_name="resnet50", transform="resnet18")["models"]["mine"]
-    assert (model["model_name"], model["transform"]) == ("resnet50", "resnet18")
-    assert complete(source, model_name="resnet50")["models"]["mine"]["transform"] == "resnet50.a1_in1k"
+    assert (model["model_name"], model["transform"]) == ("resnet50.a1_in1k", "resnet18")
+    model = complete(source, model_name="resnet50.a2_in1k")["models"]["mine"]
+    assert (model["model_name"], model["transform"]) == ("resnet50.a2_in1k", "resnet50.a2_in1k")
     with pytest.raises(
         UserError, match="the weights of resnet50.a1_in1k, and model_name is resnet18; leave model_name"
     ):
@@ -50,7 +51,8 @@ def test_a_published_tag_names_the_model_and_its_preprocessing(source):
 def test_other_names_are_the_users():
     model = complete("hf-hub:me/resnet50.a1_in1k")["models"]["mine"]
     assert (model["model_name"], model["transform"]) == ("mine", "mine")
-    assert complete("timm:smlpnet_tiny.ascend_in1k")["models"]["mine"]["transform"] == "smlpnet_tiny"
+    model = complete("timm:smlpnet_tiny.ascend_in1k")["models"]["mine"]
+    assert (model["model_name"], model["transform"]) == ("smlpnet_tiny", "smlpnet_tiny")
 
 
 def test_a_demo_checkpoint_has_no_key():
