@@ -30,7 +30,8 @@ from smlp.core.code import code_digest
 from smlp.core.runs import RunFacts
 from smlp.results import chain, outputs, statistics
 from smlp.results.comparison import Changes, compare
-from smlp.results.predictions import Prediction, predict, write_predictions
+from smlp.results.mislabelled import explain
+from smlp.results.predictions import Prediction, labels_and_predicted, predict, write_predictions
 
 
 class Accuracy(NamedTuple):
@@ -111,11 +112,18 @@ def evaluate(flags: argparse.Namespace) -> None:
             versions=provenance.versions(["numpy"]),
         )
         own = {**run.of_scores(), "reference_id": reference and reference.id, "skipped": skipped}
+        own["classes_scored"] = len({prediction.label for prediction in predictions})
         own["transform"] = outputs.transform_of(flags.labels)
         own["images_of"] = outputs.images_of(flags.labels)
         own.update(**accuracy._asdict(), **changes.facts())
         files.write_json(flags.json, provenance.describe(inputs, packages=("numpy",), state=state, **own))
     print(f"acc1:{accuracy.top1 / 100:.4f}, acc5:{accuracy.top5 / 100:.4f}")
+    limit = statistics.chance_limit_percent(num_classes)
+    if not flags.reference and accuracy.top1 <= limit:
+        cli.say(
+            f"warning: {accuracy.top1:.4g} % top-1 is too close to guessing, of {num_classes} classes up to "
+            f"{limit:.4g} % is; {explain(*labels_and_predicted(predictions), num_classes)}"
+        )
     if flags.reference:
         cli.say(
             f"{changes.verdict or 'no verdict'}: {changes.drop_points:+.3f} points lost against {flags.reference}, "

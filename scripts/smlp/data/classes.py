@@ -213,7 +213,7 @@ def _by_position(keys: Sequence[tuple[str, ...]], order: str | None, where: str)
     keys, inside = _unwrapped(keys, where)
     outer = {key: key[0] for key in keys.values()}
     inner = {key: key[-1] for key in keys.values()}
-    if order is None and all(re.fullmatch(r"[0-9]{1,18}", name) for name in outer.values()):
+    if order is None and all(map(_is_number, outer.values())):
         names, places = outer, _numbers(outer.values(), inside)
     elif order == "torchvision" or (order is None and _differ_by_case_alone(outer.values()) is None):
         names, places = outer, {name: place for place, name in enumerate(sorted(set(outer.values())))}
@@ -229,6 +229,12 @@ def _by_position(keys: Sequence[tuple[str, ...]], order: str | None, where: str)
         places = _natural(names.values())
     if order is None:
         _require_one_level(outer, inner, places, inside)
+    for key in keys.values():
+        if other := next((name for name in key if name in places and name != names[key]), None):
+            raise UserError(
+                f"{inside}: {'/'.join(key)!r} names two classes, {names[key]!r} and {other!r}; move the images "
+                "into one folder of their class"
+            )
     return {whole: (names[key], places[names[key]]) for whole, key in keys.items()}
 
 
@@ -251,6 +257,10 @@ def _unwrapped(keys: Sequence[tuple[str, ...]], where: str) -> tuple[dict[tuple[
     return found, where
 
 
+def _is_number(name: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,18}", name))
+
+
 def _numbers(names: Collection[str], where: str) -> dict[str, int]:
     """Positions of numbered folders by their numbers. A gap leaves open whether the number or the position is meant."""
     by_number: dict[int, str] = {}
@@ -270,7 +280,17 @@ def _numbers(names: Collection[str], where: str) -> dict[str, int]:
 
 
 def _require_one_order(places: Mapping[str, int], where: str) -> None:
-    """Raise UserError if timm sorts class folders otherwise than torchvision does, which gave `places`."""
+    """Raise UserError if timm sorts class folders otherwise than torchvision does, which gave `places`.
+
+    Or if numbers are among names: they may not be positions.
+    """
+    numbered = [name for name in places if _is_number(name)]
+    if numbered:
+        other = next(name for name in places if not _is_number(name))
+        raise UserError(
+            f"{where}: some folders are numbered ({numbered[0]!r}) and others are not ({other!r}), so that numbers may "
+            f"not be positions; remove what is no class; else {_SAY_ORDER}"
+        )
     natural = _natural(places)
     differing = next((name for name in places if places[name] != natural[name]), None)
     if differing is not None:

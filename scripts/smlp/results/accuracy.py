@@ -133,6 +133,8 @@ def _notes(table: pandas.DataFrame) -> list[str]:
     if len(margins):
         listed = ", ".join(unique(map(str, margins)))
         notes.append(f"verdict: pass where the whole interval of the drop lies below the margin, {listed} points.")
+    for row in rows(table[table["classes_scored"] < table["num_classes"]].drop_duplicates("model")):
+        notes.append(f"{row.model}: the images are of {row.classes_scored:,} of {row.num_classes:,} classes.")
     for row in rows(table[table["published_top1"].notna()].drop_duplicates("model")):
         notes.append(
             f"{row.model}: {row.published_top1:.2f} % top-1 are published of this checkpoint ({row.published_device}), "

@@ -106,6 +106,7 @@ ACCURACY = (
     Column("images_of", "Int64", "images"),
     Column("skipped", "Int64", "images", "skipped", optional=True),
     Column("num_classes", "Int64", "classes"),
+    Column("classes_scored", "Int64", "classes"),
     Column("transform", "string"),
     Column(
         "top1",

@@ -11,7 +11,8 @@ import numpy as np
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from . import statistics
-from .predictions import Prediction, read_predictions
+from .mislabelled import explain
+from .predictions import Prediction, labels_and_predicted, read_predictions
 
 # An engine that says what the reference says less often than this has computed something else.
 MIN_AGREEMENT_PERCENT = 50.0
@@ -82,6 +83,9 @@ def compare(predictions: Sequence[Prediction], num_classes: int, reference_path:
     drop = statistics.verdict(right, np.array([found.rank == 0 for found in predictions]), margin_points)
     agreement = 100 * (len(predictions) - len(flips)) / len(predictions)
     verdict, reason = judge(drop.verdict, 100 * float(right.mean()), agreement, num_classes)
+    if verdict is None:
+        same = [reference[found.image] for found in predictions]
+        reason += f"; {explain(*labels_and_predicted(same), num_classes)}"
     return Changes(
         agreement=agreement,
         flips_right_to_wrong=drop.right_to_wrong,
@@ -109,7 +113,7 @@ def judge(verdict: str, reference_top1: float, agreement: float, num_classes: in
     if reference_top1 <= limit:
         return None, (
             f"the reference itself has only {reference_top1:.4g} % top-1; of {num_classes} classes up to {limit:.4g} % "
-            "is too close to guessing, nothing can be lost; check labels, weights and preprocessing"
+            "is too close to guessing, nothing can be lost"
         )
     if agreement < MIN_AGREEMENT_PERCENT:
         return "fail", f"only {agreement:.4g} % of the images have the reference's top-1 class, less than half"

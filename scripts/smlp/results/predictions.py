@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +64,12 @@ def predict(
                 predictions.append(Prediction(row.index, row.image, row.label, predicted, rank))
             done += len(logits)
     return sorted(predictions), form.num_classes
+
+
+def labels_and_predicted(predictions: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and the top-1 classes of these images, two int (images,)."""
+    pairs = np.array([(found.label, found.predicted) for found in predictions], dtype=np.int64)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def rank_labels(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from smlp.results import comparison, statistics
+from smlp.results import comparison, mislabelled, statistics
 
 IMAGES = 400
 
@@ -38,7 +38,7 @@ def test_an_engine_that_computes_noise_gets_no_verdict_beside_a_reference_that_i
     assert report["verdict"] is None
     assert report["verdict_reason"] == (
         "the reference itself has only 0 % top-1; of 1000 classes up to 0.2 % is too close to guessing, nothing can be "
-        "lost; check labels, weights and preprocessing"
+        f"lost; {mislabelled.CAUSES}"
     )
     assert "no verdict: +0.000 points lost" in capsys.readouterr().err
 

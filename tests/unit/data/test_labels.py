@@ -58,6 +58,18 @@ def test_numbered_folders_with_a_gap_are_no_positions(make, folders):
     assert set(labels(make(order="timm")).values()) == {0, 1, 2}
 
 
+def test_numbers_among_names_need_an_order(make):
+    with pytest.raises(UserError, match=r"some folders are numbered \('0'\) and others are not \('x'\).*dataset.order"):
+        make(*in_folders("0", "1", "x"))
+    assert labels(make(order="torchvision")) == {"0": 0, "1": 1, "x": 2}
+
+
+@pytest.mark.parametrize("order", [None, "torchvision", "timm"])
+def test_a_class_folder_in_another_one_is_refused(make, order):
+    with pytest.raises(UserError, match="'ant/bee' names two classes, '|'ant/bee' is class 'ant', number 0, for torch"):
+        make(*in_folders("ant", "bee", "ant/bee"), order=order)
+
+
 def test_two_folders_of_the_same_number_are_refused(make):
     with pytest.raises(UserError, match="folders '01' and '1' have the same number"):
         make(*in_folders("0", "01", "1"))

@@ -96,6 +96,14 @@ def test_skipped_images_show(tmp_path):
     assert "skipped" not in make_accuracy_table(found).header
 
 
+def test_images_of_some_of_the_classes_say_so_once_a_model(tmp_path):
+    contents = [accuracy("pytorch", "fp32", batch, num_classes=1000, classes_scored=10) for batch in (1, 8)]
+    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert table.notes.count("smlpnet_tiny: the images are of 10 of 1,000 classes.") == 1
+    contents = [accuracy("pytorch", "fp32", 1, classes_scored=10), accuracy("pytorch", "fp32", 8)]
+    assert "classes." not in str(make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, []))).notes)
+
+
 def test_a_part_of_the_images_says_so(tmp_path):
     contents = [accuracy("pytorch", "fp32", 1, images_of=50_000), accuracy("onnxruntime", "fp32", 1)]
     table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
