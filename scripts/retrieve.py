@@ -1,7 +1,7 @@
 """Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file or Ascend engine, or the demo's dataset.
 
-Reads   --source: a path, or an http, https or file URL, or hf-hub:owner/name@revision of the Hugging Face hub; of a
-        checkpoint also timm:name.tag, the weights that timm publishes; `demo` makes one for the demo's dataset instead
+Reads   --source: a path, or an http, https or file URL; of a checkpoint also hf-hub:owner/name@revision of the Hugging
+        Face hub, and timm:name.tag, weights that timm publishes; `demo` makes one for the demo's dataset instead
 Writes  --output, only if its checksum is right and (checkpoint) every weight fits the model, and a JSON sidecar
         beside it. A download that broke off is continued by the next run.
 
@@ -34,6 +34,8 @@ from smlp.models import preprocessing
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DATASET_PACKAGES = ("numpy", "scikit-learn", "pillow")
 DEMO = "demo"
+# Suffixes of what lies beside a fetched ONNX file: weights beside it must not have them.
+_TAKEN = (".json", ".onnx", ".pth", ".om")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def checkpoint(
         _write_sidecar(path, source, state, start and start | chosen, **facts)
 
     if demo_dataset is None:
-        _fetch(source, output, md5, sha256, check, hub.WEIGHTS)
+        _fetch_weights(source, output, md5, sha256, check)
     else:
         facts["demo"] = {"dataset": str(demo_dataset), "seed": seed}
         # what decides its weights; those of another processor may differ in bytes, and the content says that
@@ -102,17 +104,32 @@ def checkpoint(
 
 
 def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
-    """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks.
+    """Fetch an ONNX file, and the files with its weights, whose graph scripts/export.py --source_onnx_path checks.
 
-    Returns one line that describes it.
+    The checksums are those of the ONNX file itself. Returns one line that describes it.
     """
+    from smlp.core import download
+    from smlp.models import onnx_files
 
-    def describe(path: Path, found: Facts) -> None:
-        state = identity.state("onnx", identity.contents(path))
-        _write_sidecar(path, source, state, identity.start(state["id"], path), **found)
+    beside: list[str] = []
 
-    _fetch(source, output, md5, sha256, describe, ("model.onnx", "onnx/model.onnx"))
-    return f"{output.stat().st_size:,} bytes"
+    def describe(path: Path) -> None:
+        names = onnx_files.locations(path, source)
+        local = download.local_path(source)
+        if local and names:
+            onnx_files.companions(local)  # links lead who knows where
+        for name in names:
+            if Path(name).suffix in _TAKEN or name.startswith("."):
+                raise UserError(f"{source}: keeps weights in {name!r}, a name that is taken here; save it with another")
+            rest = output.with_name(f"{output.name}-{identity.digest(name)[:8]}")
+            download.fetch(download.beside(source, name), path.parent / name, rest=rest)
+            beside.append(onnx_files.beside_name(path, path.parent / name))
+        state = identity.state("onnx", identity.contents(path, beside))
+        _write_sidecar(path, source, state, identity.start(state["id"], path))
+
+    download.fetch(source, output, md5, sha256, describe)
+    size = sum(identity.place(output, name).stat().st_size for name in (output.suffix, *beside))
+    return f"{size:,} bytes" + (f" in {1 + len(beside)} files" if beside else "")
 
 
 def engine(
@@ -129,15 +146,17 @@ def engine(
 
     Nobody tells which weights it was compiled from.
     """
+    from smlp.core import download
+
     facts: Facts = {"backend": backend.name, "precision": precision, "batch": batch_size, "batch_checked": False}
     facts.update({"variant": variant} if variant else {})
 
-    def describe(path: Path, found: Facts) -> None:
+    def describe(path: Path) -> None:
         about = {"backend": backend.name, "precision": precision, "batch_size": batch_size, "variant": variant}
         state = identity.state("engine", identity.contents(path, backend.companions), flags=about)
-        _write_sidecar(path, source, state, None, **facts, **found)
+        _write_sidecar(path, source, state, None, **facts)
 
-    _fetch(source, output, md5, sha256, describe, ())
+    download.fetch(source, output, md5, sha256, describe)
     return f"{output.stat().st_size:,} bytes"
 
 
@@ -162,18 +181,10 @@ def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
     return f"{train_images} training and {val_images} validation images of {len(retrieve_demo.CLASSES)} classes"
 
 
-def _fetch(
-    source: str,
-    output: Path,
-    md5: str | None,
-    sha256: str | None,
-    describe: Callable[[Path, Facts], None],
-    names: Sequence[str],
+def _fetch_weights(
+    source: str, output: Path, md5: str | None, sha256: str | None, check: Callable[[Path, Facts], None]
 ) -> None:
-    """Bring a source of any kind to `output`. describe: gets the file, and where exactly it is from in the hub.
-
-    names: of files to look for in a repository of the hub.
-    """
+    """As download.fetch, also of the hub and of what timm publishes. check: also gets where exactly they are from."""
     from smlp.core import download
 
     place = source
@@ -183,11 +194,11 @@ def _fetch(
         place = published.locate(source)
     found: Facts = {"found_at": place} if place != source else {}
     if place.startswith(hub.PREFIX):
-        fetched = hub.fetch(place, names)
+        fetched = hub.fetch(place)
         found.update(repository=fetched.repository, file=fetched.file, revision=fetched.revision)
         place = str(fetched.path)
     try:
-        download.fetch(place, output, md5, sha256, lambda path: describe(path, found))
+        download.fetch(place, output, md5, sha256, lambda path: check(path, found))
     except UserError as error:  # the user knows the source, not where it is cached
         raise UserError(str(error).replace(place, source)) from None
 
@@ -237,7 +248,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     preprocessing.add_flags(of_checkpoint, names_transform=True)
     of_onnx = command("onnx", onnx, onnx.__doc__, _named(".onnx"))
-    fetched = [(of_checkpoint, "; or: timm:name.tag, or: demo"), (of_onnx, "")]
+    fetched = [(of_checkpoint, "; or: hf-hub:owner/name@revision, timm:name.tag, demo"), (of_onnx, "")]
     for backend in ready_made:
         run = functools.partial(engine, backend)
         added = command(backend.ready_made, run, engine.__doc__, _named(backend.suffix))
@@ -247,7 +258,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         added.add_argument("--variant", default="", help="name of the target, if it is a variant")
         fetched.append((added, ""))
     for added, other in fetched:
-        added.add_argument("--source", required=True, help="path, URL, or hf-hub:owner/name@revision" + other)
+        added.add_argument("--source", required=True, help="path, or http, https or file URL" + other)
         added.add_argument("--md5", help="checksum that the file must have, hexadecimal")
         added.add_argument("--sha256", help="checksum that the file must have, hexadecimal")
     of_dataset = command("dataset", dataset, dataset.__doc__, Path)

@@ -78,7 +78,7 @@ class Sweep:
         """The user's checkpoint, ONNX file or ready-made engine, which is watched; what a server has is no file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        if source == "demo" or hub.is_remote(source):
+        if source == "demo" or "://" in source or (kind == "checkpoint" and hub.is_remote(source)):
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")
@@ -96,7 +96,7 @@ class Sweep:
         """Where a checkpoint or ONNX file comes from, with its checksum and what the user said about the model."""
         entry = self._models[model]
         if kind == "onnx":
-            return flags(entry["onnx"])
+            return flags({key: value for key, value in entry["onnx"].items() if key != "output"})
         own = {"demo_dataset": self.data_root, "seed": self._demo["seed"]} if self.is_demo else {}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
         demo = entry["checkpoint"]["source"] == "demo"
@@ -134,6 +134,7 @@ class Sweep:
         source = {"pth_path" if self._has_checkpoint(model) else "source_onnx_path": self.start(model)}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
         about["key"] = entry.get("checkpoint", {}).get("key")
+        about["output_name"] = entry.get("onnx", {}).get("output")
         own = {"opset_version": opset.removeprefix("_opset")} if opset else {}
         # a checkpoint's sidecar says what size it is used at
         read = [] if self._has_checkpoint(model) else self.transforms.changes(model)
