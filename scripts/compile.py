@@ -129,7 +129,7 @@ def _state(
     """Which engine it is whose files are `partial` and its companions. about: its target and batch size."""
     return identity.state(
         "engine",
-        identity.contents(partial, backend.companions),
+        identity.contents(partial, (*backend.companions, *_large(partial, backend))),
         made_from={role: artefact.id for role, artefact in made_from.items()},
         flags={**about, "options": _without_paths(backend, options)},
         code=code_digest("compile", backend.name),
@@ -137,6 +137,11 @@ def _state(
         host=backend.made_for(options) if backend.made_for else None,
         environment=environment,
     )
+
+
+def _large(partial: Path, backend: Backend) -> list[str]:
+    """The companions that only engines have which are too large for one file."""
+    return [suffix for suffix in backend.large if partial.with_suffix(suffix).is_file()]
 
 
 def _without_paths(backend: Backend, options: Options) -> dict[str, str]:

@@ -31,6 +31,8 @@ from smlp.models import preprocessing
 PACKAGES = ("torch", "torchvision", "timm", "einops", "safetensors", "numpy", "scikit-learn", "pillow")
 DATASET_PACKAGES = ("numpy", "scikit-learn", "pillow")
 DEMO = "demo"
+# Suffixes of what lies beside a fetched ONNX file: weights beside it must not have them.
+_TAKEN = (".json", ".onnx", ".pth", ".om")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,18 +99,32 @@ def checkpoint(
 
 
 def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
-    """Fetch an ONNX file, whose graph scripts/export.py --source_onnx_path checks.
+    """Fetch an ONNX file, and the files with its weights, whose graph scripts/export.py --source_onnx_path checks.
 
-    Returns one line that describes it.
+    The checksums are those of the ONNX file itself. Returns one line that describes it.
     """
     from smlp.core import download
+    from smlp.models import onnx_files
+
+    beside: list[str] = []
 
     def describe(path: Path) -> None:
-        state = identity.state("onnx", identity.contents(path))
+        names = onnx_files.locations(path, source)
+        local = download.local_path(source)
+        if local and names:
+            onnx_files.companions(local)  # links lead who knows where
+        for name in names:
+            if Path(name).suffix in _TAKEN or name.startswith("."):
+                raise UserError(f"{source}: keeps weights in {name!r}, a name that is taken here; save it with another")
+            rest = output.with_name(f"{output.name}-{identity.digest(name)[:8]}")
+            download.fetch(download.beside(source, name), path.parent / name, rest=rest)
+            beside.append(onnx_files.beside_name(path, path.parent / name))
+        state = identity.state("onnx", identity.contents(path, beside))
         _write_sidecar(path, source, state, identity.start(state["id"], path))
 
     download.fetch(source, output, md5, sha256, describe)
-    return f"{output.stat().st_size:,} bytes"
+    size = sum(identity.place(output, name).stat().st_size for name in (output.suffix, *beside))
+    return f"{size:,} bytes" + (f" in {1 + len(beside)} files" if beside else "")
 
 
 def engine(

@@ -170,11 +170,10 @@ def _believed(sidecar: Path, about: Facts, is_folder: bool, suffix: str) -> Fact
 
 def _copy(source: Path, target: Path, facts: Facts) -> None:
     """Copy the files that a sidecar states: those in a folder, or a file and its companions."""
-    is_folder = source.is_dir()
     for name in facts["identity"]["files"]:
-        copy = target / name if is_folder else target.with_suffix(name)
+        copy = target / name if source.is_dir() else identity.place(target, name)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name if is_folder else source.with_suffix(name), copy)
+        shutil.copyfile(identity.place(source, name), copy)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

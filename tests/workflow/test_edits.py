@@ -35,22 +35,33 @@ class Edit(NamedTuple):
 
 
 def sequence(seed, count):
-    """The edits of a seed. At most two things differ from the beginning, so that states come again."""
+    """The edits of a seed: from state to state of a pool, in which at most two things differ from the beginning."""
     draw = random.Random(seed)
-    state = edits.beginning()
+    pool = states(draw, pairs=count // 10)
+    state = pool[0]
     found = []
-    while len(found) < count:
+    for _ in range(count):
         kind = draw.choices(["change", "kill", "target", "touch", "remove"], [70, 8, 8, 7, 7])[0]
         if kind not in ("touch", "remove"):
-            away = [name for name, value in state.items() if value != edits.KNOBS[name].values[0]]
-            back = away and (len(away) > 1 or draw.random() < 0.6)
-            name = draw.choice(away if back else list(edits.KNOBS))
-            values = edits.KNOBS[name].values
-            value = values[0] if back else draw.choice([value for value in values if value != state[name]])
-            state = {**state, name: value}
+            near = [other for other in pool if 0 < sum(other[name] != state[name] for name in state) <= 2]
+            state = draw.choice([pool[0], draw.choice(near)] if state != pool[0] else near)
         times = draw.choices(["now", "old", "kept"], [60, 20, 20])[0]
         found.append(Edit(kind, state, times, draw.randrange(1 << 20)))
     return found
+
+
+def states(draw, pairs):
+    """The beginning, everything that differs from it in one thing, and some that differ in two.
+
+    Few, since each is swept from scratch; the ways between them are many.
+    """
+    beginning = edits.beginning()
+    others = {name: knob.values[1:] for name, knob in edits.KNOBS.items()}
+    single = [{name: value} for name, values in others.items() for value in values]
+    double = [
+        {name: draw.choice(others[name]) for name in draw.sample(sorted(edits.KNOBS), 2)} for _ in range(pairs)
+    ]  # fmt: skip
+    return [beginning, *({**beginning, **changes} for changes in [*single, *double])]
 
 
 class Runs:

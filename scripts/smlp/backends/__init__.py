@@ -65,8 +65,9 @@ def open_engine(
     found = load(backend or stated.facts.get("backend") or _by_suffix(path))
     if "failed" in stated.facts:
         raise EngineFailure(str(stated.facts["failed"]))
-    if "id" not in stated.facts and found.companions:
-        present = [suffix for suffix in found.companions if path.with_suffix(suffix).is_file()]
+    beside = (*found.companions, *found.large)
+    if "id" not in stated.facts and beside:
+        present = [suffix for suffix in beside if path.with_suffix(suffix).is_file()]
         stated = identity.known(path, companions=present)
     start = stated.start if "id" in stated.facts or found.compiles_from is None else None
     facts = {**stated.facts, "id": stated.id, "start": start}

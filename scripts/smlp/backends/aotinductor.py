@@ -51,11 +51,11 @@ from .base import (
 _CPU_CONFIG = {"freezing": True, "cpp.dynamic_threads": True}
 _CUDA_CONFIG = {
     "freezing": True,
-    "max_autotune": True,
-    "coordinate_descent_tuning": True,
     # the nine taps of a depthwise convolution all read one GELU: store its result instead of computing it nine times
     "realize_opcount_threshold": 5,
 }
+# Its table of every kernel that was tried fills logs with hundreds of lines.
+_SEARCH = {"max_autotune": True, "coordinate_descent_tuning": True, "autotune_num_choices_displayed": 0}
 
 
 def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
@@ -80,7 +80,8 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     _precision.use_full_fp32(threads=None)
     with _named_failures(source, batch_size), torch.no_grad():
         images = torch.zeros((batch_size, *image_shape), device=device)
-        _package(_casting(model.to(device, dtype), dtype), images, output)
+        searches = device.type == "cuda" and options.get("autotune") != "false"
+        _package(_casting(model.to(device, dtype), dtype), images, output, _SEARCH if searches else {})
         logits = _load(output, device)(images)
     return {"batch": len(logits), "model_name": model_name, "device": device.type, **_built_for(device)}
 
@@ -136,11 +137,11 @@ def _casting(model: Any, dtype: Any) -> Any:
     return Casting().eval()
 
 
-def _package(model: Any, images: Any, output: Path) -> None:
+def _package(model: Any, images: Any, output: Path, further: Facts) -> None:
     import torch
     from torch._inductor.utils import fresh_cache
 
-    config = dict(_CPU_CONFIG if images.device.type == "cpu" else _CUDA_CONFIG)
+    config = {**(_CPU_CONFIG if images.device.type == "cpu" else _CUDA_CONFIG), **further}
     config["aot_inductor.metadata"] = {"smlp_input_shape": json.dumps(list(images.shape))}
     torch._logging.set_logs(all=logging.ERROR)
     # A cache of our own: torch names its working folder by the code alone, and two compilations of one model at
@@ -300,6 +301,11 @@ BACKEND = Backend(
     packages=("torch", "torchvision", "timm", "einops", "numpy"),
     options=(
         DEVICE,
+        Option(
+            "autotune",
+            "time several kernels of each product and convolution, which takes minutes; true unless given. CUDA only",
+            "boolean",
+        ),
         Option("cuda_graph", "replay all kernels of a run as one CUDA graph; true unless given. CUDA only", "boolean"),
         Option(
             "graph",

@@ -241,6 +241,7 @@ class Backend:
     compile         (source, output, *, precision, batch_size, options) -> facts for the sidecar, `batch` among them;
                     None if it compiles nothing
     companions      suffixes of the other files of an engine, which lie beside it under its stem
+    large           suffixes of those that only an engine has which is too large for one file
     calibrated      precisions that need images to calibrate with (option `calibration`)
     devices         kinds of devices that it runs on, its default first
     graph           the ONNX graph it runs faster, "reference" or "fused"
@@ -270,6 +271,7 @@ class Backend:
     compiles_from: str | None = None
     compile: Callable[..., Facts] | None = None
     companions: tuple[str, ...] = ()
+    large: tuple[str, ...] = ()
     calibrated: tuple[str, ...] = ()
     devices: tuple[DeviceKind, ...] = (CPU,)
     graph: str = "reference"

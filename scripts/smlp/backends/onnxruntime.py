@@ -48,7 +48,7 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     """
     onnx = require("onnx", "onnxruntime")
     runtime = require("onnxruntime", "onnxruntime")
-    from ..models import onnx_graph
+    from ..models import onnx_files, onnx_graph
 
     folder, kind = _calibration.folder_option(options, precision), options.get("device", "cpu")
     if folder and kind != "cpu":
@@ -58,6 +58,8 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     onnx_graph.require_batch(model, batch_size)
     facts: Facts = {}
     if folder:
+        if onnx_files.is_large(model):
+            raise EngineFailure(f"{source}: ONNX Runtime's int8 is for graphs of at most 2 GB; use fp32 for this one")
         model = _quantise(model, folder)
         facts["calibration"] = _calibration.facts(folder)
     model = onnx_graph.with_batch(model, batch_size)
@@ -65,13 +67,20 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session_options.optimized_model_filepath = str(output)
     session_options.log_severity_level = 3  # it warns that the result fits this CPU only, which is what we want
+    if onnx_files.is_large(model):
+        data = output.with_suffix(onnx_files.DATA).name
+        session_options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data)
+        session_options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", str(onnx_files.SMALL_BYTES)
+        )
     try:
-        runtime.InferenceSession(model.SerializeToString(), session_options, providers=providers)
+        with onnx_files.in_place(model, source.parent, output.parent) as opened:
+            runtime.InferenceSession(opened, session_options, providers=providers)
     except Exception as error:  # the runtime's own exceptions share no narrower base
         raise EngineFailure(
             f"{source}: ONNX Runtime cannot compile it for batch {batch_size} ({first_line(error)})"
         ) from None
-    optimised = onnx.load(output)
+    optimised = onnx.load(output, load_external_data=False)
     return {
         "batch": onnx_graph.batch(optimised),
         "node_counts": onnx_graph.node_counts(optimised),
@@ -253,5 +262,6 @@ BACKEND = Backend(
     compile=compile_engine,
     open=open_engine,
     made_for=made_for,
+    large=(".onnx.data",),
     reference_for="onnx",
 )

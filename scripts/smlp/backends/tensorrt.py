@@ -41,10 +41,14 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     Raises UserError if neither trtexec nor the package is there, EngineFailure with the builder's words if it fails.
     """
     onnx = require("onnx", "tensorrt")
-    from ..models import onnx_graph
+    from ..models import onnx_files, onnx_graph
 
     device = options.get("device", "cuda:0")
     model = onnx_graph.with_batch(onnx_graph.load(source), batch_size)
+    if onnx_files.is_large(model):
+        raise EngineFailure(
+            f"{source}: TensorRT is given graphs of at most 2 GB here; use another backend for this one"
+        )
     input_shape = [batch_size, *onnx_graph.shape(onnx_graph.inputs(model)[0])[1:]]
     tool = _find_trtexec(options.get("trtexec"))
     with tempfile.TemporaryDirectory() as scratch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     try:
         if main.__module__ == "__main__":
             _mend_environment()
+            faulthandler.enable()  # a runtime that crashes would leave an empty log
         status = main(None)
     except UserError as error:
         fail(str(error))

@@ -6,12 +6,20 @@ Standard library only: the Snakefile imports this at every start.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from . import files
 
 SCRIPTS = Path(__file__).resolve().parents[2]
+# Versions of Python write the same syntax differently.
+MEMORY = Path(f"results/.watched/modules.{sys.implementation.cache_tag}.json")
 
 
 @functools.cache
@@ -33,7 +41,7 @@ def code_modules(command: str, backend: str | None = None) -> dict[str, str]:
     if backend:
         place = SCRIPTS / "smlp" / "backends" / backend
         roots.append(place / "__init__.py" if place.is_dir() else place.with_suffix(".py"))
-    return {str(module.relative_to(SCRIPTS)): _essence(module) for module in sorted(_reached(roots))}
+    return {str(module.relative_to(SCRIPTS)): _described(module).essence for module in sorted(_reached(roots))}
 
 
 def _reached(roots: list[Path]) -> set[Path]:
@@ -50,8 +58,72 @@ def _reached(roots: list[Path]) -> set[Path]:
 @functools.cache
 def _imports(module: Path) -> frozenset[Path]:
     """Files of our own that `module` imports anywhere in it, packages' __init__ included."""
+    found: set[Path] = set()
+    for name in _described(module).names:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            path = SCRIPTS.joinpath(*parts[:depth])
+            found.update(file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
+    return frozenset(file for file in found if file != module)
+
+
+class _Described(NamedTuple):
+    """A module's checksum, and what counts of it: a digest of its syntax without docstrings, the names it imports."""
+
+    sha256: str
+    essence: str
+    names: list[str]
+
+
+@functools.cache
+def _described(module: Path) -> _Described:
+    content = module.read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    name = str(module.relative_to(SCRIPTS))
+    known = _memory().get(name)
+    if known is None or known.sha256 != checksum:
+        tree = _tree(content, module)
+        essence = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+        known = _memory()[name] = _Described(checksum, essence, sorted(_names(tree, module)))
+        _NEW.append(name)
+    return known
+
+
+# What this process has found out beyond the memory.
+_NEW: list[str] = []
+
+
+@functools.cache
+def _memory() -> dict[str, _Described]:
+    """What a sweep in this folder found out, by module; each entry holds for one content.
+
+    To parse the modules takes longer than all else that a job does before its work.
+    """
+    try:
+        stated = json.loads(MEMORY.read_text(encoding="utf-8"))
+        known = {name: _Described(*found) for name, found in stated["modules"].items()}
+        return known if stated["by"] == _own_checksum() else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not yet, or damaged
+        return {}
+
+
+def remember() -> None:
+    """Write down what is new, for the jobs of this sweep and for later ones."""
+    if _NEW:
+        _NEW.clear()
+        with contextlib.suppress(OSError):  # a disk that is full, or may not be written, costs no more than time
+            files.write_json(MEMORY, {"by": _own_checksum(), "modules": _memory()})
+
+
+@functools.cache
+def _own_checksum() -> str:
+    return files.digest(__file__)
+
+
+def _names(tree: ast.Module, module: Path) -> set[str]:
+    """The dotted names that a module imports, and of each what it may be a part of."""
     names: set[str] = set()
-    for node in _statements(_tree(module)):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -59,19 +131,12 @@ def _imports(module: Path) -> frozenset[Path]:
             base = ".".join(part for part in (package if node.level else "", node.module or "") if part)
             names.add(base)
             names.update(f"{base}.{alias.name}" for alias in node.names)
-    files: set[Path] = set()
-    for name in names:
-        parts = name.split(".")
-        for depth in range(1, len(parts) + 1):
-            path = SCRIPTS.joinpath(*parts[:depth])
-            files.update(file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
-    return frozenset(file for file in files if file != module)
+    return names
 
 
-@functools.cache
-def _tree(module: Path) -> ast.Module:
+def _tree(content: bytes, module: Path) -> ast.Module:
     """The module's syntax without its docstrings."""
-    tree = ast.parse(module.read_text(encoding="utf-8"), str(module))
+    tree = ast.parse(content, str(module))
     for node in [tree, *_statements(tree)]:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node, clean=False
@@ -86,8 +151,3 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
         for child in getattr(node, field, ()):
             yield child
             yield from _statements(child)
-
-
-@functools.cache
-def _essence(module: Path) -> str:
-    return hashlib.sha256(ast.dump(_tree(module)).encode()).hexdigest()[:16]

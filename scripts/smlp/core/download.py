@@ -43,18 +43,20 @@ def fetch(
     sha256: str | None = None,
     check: Callable[[Path], None] | None = None,
     retry_waits_s: Sequence[float] = RETRY_WAITS_S,
+    rest: Path | None = None,
 ) -> None:
     """Bring `source` (a path, or an http, https or file URL) to `target`, whole or not at all.
 
     md5, sha256: hexadecimal checksums that it must have. retry_waits_s: seconds before each further attempt.
     check: called with the path of the complete file before it gets its name. If it raises, the file does not appear.
-    Companions that it writes beside the file come along.
+    Companions that it writes beside the file come along. rest: beside which name the rest of a broken transfer stays;
+    the target unless given.
     Proxies and certificates are those of the environment (https_proxy, no_proxy, SSL_CERT_FILE).
     Raises UserError for everything that goes wrong, saying what to do.
     """
     target = Path(target)
     expected = {name: _checksum(name, text) for name, text in {"md5": md5, "sha256": sha256}.items() if text}
-    path = _local_path(source)
+    path = local_path(source)
     if path is not None:
         if not path.is_file():
             raise UserError(f"{source}: {'is no file' if path.exists() else 'no such file'}; check the path")
@@ -63,12 +65,21 @@ def fetch(
             shutil.copyfile(path, partial)
             _accept(source, partial, expected, check)
         return
-    with _resumable(target) as stream:
+    with _resumable(rest or target) as stream:
         _download(source, stream, retry_waits_s)
         with files.whole_file(target) as whole:
             # moved away at once: what is refused now must not be continued by the next run
             os.replace(stream.name, whole)
             _accept(source, whole, expected, check)
+
+
+def beside(source: str, name: str) -> str:
+    """The source of the file `name`, a path from the folder that `source` is in."""
+    path = local_path(source)
+    if path is not None:
+        return str(path.parent / name)
+    parts = urlsplit(source)
+    return urlunsplit(parts._replace(path=parts.path.rpartition("/")[0] + "/" + quote(name)))
 
 
 def _checksum(name: str, text: str) -> str:
@@ -77,7 +88,7 @@ def _checksum(name: str, text: str) -> str:
     return text.lower()
 
 
-def _local_path(source: str) -> Path | None:
+def local_path(source: str) -> Path | None:
     """The path that `source` names, None for a URL on a server."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
     if not scheme:

@@ -43,12 +43,15 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with _scratch_folder(path) as scratch:
         yield scratch / path.name
-        for written in sorted(scratch.iterdir(), key=lambda file: file.name == path.name):
+        beside = [file for file in scratch.rglob("*") if not file.is_dir()]
+        for written in sorted(beside, key=lambda file: file == scratch / path.name):
+            target = path.parent / written.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
             # some writers (atc) leave files that only their owner can read
             os.chmod(written, 0o666 & ~_umask())
             _fsync(written)
-            os.replace(written, path.parent / written.name)
-        _fsync(path.parent)
+            os.replace(written, target)
+            _fsync(target.parent)
 
 
 @contextlib.contextmanager

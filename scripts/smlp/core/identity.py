@@ -27,6 +27,8 @@ from .cli import UserError
 
 # The mark that Snakemake puts into folders.
 _NOT_OURS = (".snakemake_timestamp",)
+# Begins the name of a file that belongs to another one and is not named after that one: a path from its folder.
+BESIDE = "./"
 _PARTS = ("id", "identity", "seal")
 
 
@@ -47,13 +49,23 @@ def digest(value: Any) -> str:
 def contents(path: str | os.PathLike, companions: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file of an artefact: of a file and its companions by suffix, of a folder by path in it.
 
+    companions: suffixes, or names that begin with BESIDE.
+
     Links in a folder are not followed into other folders.
     """
     path = Path(path)
     if not path.is_dir():
-        return {suffix: files.digest(path.with_suffix(suffix)) for suffix in (path.suffix, *companions)}
+        return {name: files.digest(place(path, name)) for name in (path.suffix, *companions)}
     found = (file for file in path.rglob("*") if file.is_file() and file.name not in _NOT_OURS)
     return {file.relative_to(path).as_posix(): files.digest(file) for file in sorted(found)}
+
+
+def place(path: str | os.PathLike, name: str) -> Path:
+    """Where the file of an artefact is that `contents` calls `name`."""
+    path = Path(path)
+    if path.is_dir():
+        return path / name
+    return path.parent / name[len(BESIDE) :] if name.startswith(BESIDE) else path.with_suffix(name)
 
 
 def state(
@@ -121,7 +133,7 @@ def check_files(
         present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
         names += sorted(present - set(wanted) - set(_NOT_OURS))
     for name in names:
-        file = path / name if is_folder else path.with_suffix(name)
+        file = place(path, name)
         if name not in wanted:
             raise UserError(f"{file}: is none of the files that {where} describes; remove it, or make {path} again")
         if not file.is_file():

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 import onnx
 import onnx.compose
+import onnx.inliner
 import onnx.parser
 
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.tensor import TensorInfo
+from . import onnx_files
 
 if TYPE_CHECKING:
     import onnxruntime
 
 INPUT, OUTPUT = "input", "output"
+# What exports are offered in, and what is read: runtimes have limits of their own.
 OPSETS = range(9, 19)
+READABLE = range(7, 23)
+# Of operators that multiply and accumulate, which inputs hold the two factors.
+_FACTORS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "ConvInteger", "MatMulInteger"), (0, 1)),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
+}
+# Begins the names of what onnx_adopt.py adds; the cast of pixels to bytes, where a graph takes those.
+ADOPTED = "adopted/"
+AS_BYTES = f"{ADOPTED}bytes"
+_ENDS_OF_SOFTMAX = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read and check an ONNX file: valid, one input, one output, opset 9 to 18.
+    """Read and check an ONNX file: valid, one input, one output, opset 7 to 22. Weights are none of the inputs.
 
-    The input is float32, or the bytes that `with_uint8_input` makes it take.
-
-    Raises UserError that names the file and what is wrong.
+    The input is float32, or the bytes that `with_uint8_input` makes it take. Weights that one file cannot hold stay
+    outside (see onnx_files.py). Raises UserError that names the file and what is wrong.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such ONNX file; export it with scripts/export.py, or check the path")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and the checker's errors share no narrower base
-        raise UserError(f"{path}: is not a valid ONNX file ({error}); export or fetch it again") from None
-    if opset(model) not in OPSETS:
-        raise UserError(f"{path}: has opset {opset(model)}; {OPSETS[0]} to {OPSETS[-1]} are supported, export it again")
+    model = onnx_files.read(path)
+    if opset(model) not in READABLE:
+        raise UserError(
+            f"{path}: has opset {opset(model)}; {READABLE[0]} to {READABLE[-1]} are supported, export it again"
+        )
     if len(inputs(model)) != 1 or len(model.graph.output) != 1:
         raise UserError(
             f"{path}: has {len(inputs(model))} inputs and {len(model.graph.output)} outputs; "
@@ -47,8 +57,21 @@ def load(path: Path) -> onnx.ModelProto:
     image = inputs(model)[0]
     as_bytes = takes_uint8(model) and shape(image)[-1:] == (3,)
     if not (as_bytes or image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT) or len(shape(image)) != 4:
-        raise UserError(f"{path}: its input is not a float32 tensor (N, C, H, W); an image classifier was expected")
+        raise UserError(
+            f"{path}: its input is not a float32 tensor (N, C, H, W); an image classifier was expected, as "
+            "scripts/export.py makes it of yours (--source_onnx_path)"
+        )
+    fix_weights(model)
     return model
+
+
+def fix_weights(model: onnx.ModelProto) -> None:
+    """Take the weights from among the inputs: runtimes must not fuse what a caller might replace."""
+    if len(model.graph.input) > len(inputs(model)):
+        true_inputs = inputs(model)
+        del model.graph.input[:]
+        model.graph.input.extend(true_inputs)
+        model.ir_version = max(model.ir_version, 4)  # older ones want every weight among the inputs
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -59,6 +82,7 @@ def opset(model: onnx.ModelProto) -> int:
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The true inputs: old exporters list the weights among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
+    weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
@@ -90,6 +114,8 @@ def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequenc
     if takes_uint8(model) or channels != 3:
         raise UserError(f"the ONNX file's input {image.name!r} is no float32 image of three channels")
     model = _copy(model)
+    if any(node.name == AS_BYTES for node in model.graph.node):
+        return _bytes_again(model)
     model.ir_version = max(model.ir_version, 4)  # older ones want every constant among the inputs
     front = onnx.parser.parse_model(f"""
         <ir_version: {model.ir_version}, opset_import: ["": {opset(model)}]>
@@ -103,14 +129,53 @@ def with_uint8_input(model: onnx.ModelProto, mean: Sequence[float], std: Sequenc
             pixels = Div (centred, std)
         }}
     """)  # the transpose first, while it moves a quarter of the bytes
+    outside = [tensor for tensor in model.graph.initializer if onnx_files.is_outside(tensor)]
+    _set_aside(model.graph, outside)  # the merge wants every weight to be there
     merged = onnx.compose.merge_models(
         front, model, [("pixels", image.name)], name=model.graph.name, prefix1="normalised/"
     )
+    _put_back(merged.graph, outside)
     _rename(merged.graph, {"normalised/bytes": image.name})
     own_axis = image.type.tensor_type.shape.dim[0]
     if size or own_axis.dim_param:
         merged.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(own_axis)
     return merged
+
+
+def _bytes_again(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, whose author's graph takes bytes, without what onnx_adopt.py put in front to make some of pixels."""
+    graph, image = model.graph, inputs(model)[0]
+    front = list(itertools.takewhile(lambda node: node.name.startswith(ADOPTED), graph.node))
+    last = front[-1]
+    kept = [node for node in graph.node if node not in front]
+    size, _, height, width = shape(image)
+    if not any(node.op_type == "Transpose" for node in front):
+        kept.insert(0, onnx.helper.make_node("Transpose", [image.name], [last.output[0]], perm=[0, 3, 1, 2]))
+    replaced = {tensor for node in front for tensor in node.input}
+    weights = [tensor for tensor in graph.initializer if tensor.name not in replaced]
+    axis = image.type.tensor_type.shape.dim[0]
+    taken = onnx.helper.make_tensor_value_info(
+        image.name, onnx.TensorProto.UINT8, [size or axis.dim_param or "batch", height, width, 3]
+    )
+    made = onnx.helper.make_graph(kept, graph.name, [taken], graph.output, weights, value_info=graph.value_info)
+    if any(node.op_type == "Transpose" for node in front):
+        _rename(made, {last.output[0]: image.name})
+    graph.CopyFrom(made)
+    return model
+
+
+def _set_aside(graph: onnx.GraphProto, outside: Sequence[onnx.TensorProto]) -> None:
+    """Make weights inputs for a while."""
+    for tensor in outside:
+        graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        graph.initializer.remove(tensor)
+
+
+def _put_back(graph: onnx.GraphProto, outside: Sequence[onnx.TensorProto]) -> None:
+    graph.initializer.extend(outside)
+    names = {tensor.name for tensor in outside}
+    for value in [value for value in graph.input if value.name in names]:
+        graph.input.remove(value)
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -179,41 +244,101 @@ def with_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
 
 
-def facts(model: onnx.ModelProto) -> Facts:
-    """What the sidecar of an ONNX file says about its graph; `macs` for one image."""
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those in branches and loops too."""
+    for node in graph.node:
+        yield node
+        yield from inner_nodes(node)
+
+
+def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Every node in the branches or the loop of a node."""
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            yield from nodes(inner)
+
+
+def is_training(node: onnx.NodeProto, opset_version: int) -> bool:
+    """Whether a node is a batch norm that computes its statistics from the batch."""
+    if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+        return False
+    if opset_version >= 14:
+        return any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+    return len([name for name in node.output if name]) > 1
+
+
+def before_softmax(model: onnx.ModelProto) -> str | None:
+    """The tensor that a softmax (or sigmoid) at the end of the graph is taken of; None if it ends in none."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    node = makers.get(model.graph.output[0].name)
+    while node is not None and node.op_type in _ENDS_OF_SOFTMAX:
+        node = makers.get(node.input[0])
+    ends = node is not None and node.op_type in ("Softmax", "LogSoftmax", "Sigmoid")
+    return node.input[0] if ends else None
+
+
+def with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A copy whose second output is the tensor `name` inside, as float32."""
+    probe = _copy(model)
+    probe.graph.node.append(onnx.helper.make_node("Cast", [name], [f"{name}:float"], to=onnx.TensorProto.FLOAT))
+    probe.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}:float", onnx.TensorProto.FLOAT, None))
+    return probe
+
+
+def facts(model: onnx.ModelProto, folder: Path | None = None) -> Facts:
+    """What the sidecar of an ONNX file says about its graph; `macs` for one image. folder: as for `macs`."""
     image = inputs(model)[0]
     return {
         "opset": opset(model),
         "parameters": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
-        "macs": macs(model),
+        "macs": macs(model, folder),
         "node_counts": node_counts(model),
         "input_shape": list(shape(image)),
     }
 
 
-def macs(model: onnx.ModelProto) -> int:
+def macs(model: onnx.ModelProto, folder: Path | None = None) -> int:
     """Multiply-accumulates of one image in convolutions and matrix products, as model papers count them.
 
-    The shapes are those of a real run: shape inference gives up on what transformers do with shapes.
+    The shapes are those of a real run: shape inference gives up on what transformers do with shapes. Functions are
+    written out. folder: where the weights are that one file cannot hold.
     """
-    counted = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
-    names = sorted({name for node in counted for name in (node.output[0], *node.input[:2])})
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    counted = [node for node in model.graph.node if node.op_type in _FACTORS and len(node.input) > 1]
+    names = sorted({name for node in counted for name in (node.output[0], *_factors(node))})
     probe = _copy(model)
     for name in names:
         probe.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}:shape"]))
         probe.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}:shape", onnx.TensorProto.INT64, None))
-    session = _session(probe.SerializeToString(), optimised=False)  # sooner done
+    with onnx_files.in_place(probe, folder or Path()) as opened:
+        session = _session(opened, optimised=False)  # sooner done
     image = inputs(model)[0]
-    images = np.zeros((batch(model) or 1, *shape(image)[1:]), np.float32)
+    images = np.zeros((batch(model) or 1, *shape(image)[1:]), np.uint8 if takes_uint8(model) else np.float32)
     shapes = dict(zip(names, session.run([f"{name}:shape" for name in names], {image.name: images}))) if names else {}
-    total = 0
-    for node in counted:
-        left, right = (shapes[name] for name in node.input[:2])
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        # a convolution's output value sums over a kernel: input channels of its group x height x width
-        summed = np.prod(right[1:]) if node.op_type == "Conv" else left[0 if transposed else -1]
-        total += int(np.prod(shapes[node.output[0]])) * int(summed)
+    total = sum(_products(node, shapes) for node in counted)
     return total // len(images)
+
+
+def _factors(node: onnx.NodeProto) -> list[str]:
+    return [node.input[place] for place in _FACTORS[node.op_type]]
+
+
+def _products(node: onnx.NodeProto, shapes: dict[str, np.ndarray]) -> int:
+    """Multiply-accumulates of one node."""
+    left, right = (shapes[name] for name in _factors(node))
+    made = shapes[node.output[0]]
+    stated = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Einsum":  # one product per combination of all its letters
+        letters = stated["equation"].decode().replace(" ", "").split("->")[0].split(",")
+        plain = len(node.input) == 2 and not any("." in word for word in letters)
+        sizes = dict(zip("".join(letters), (*left, *right))) if plain else {}
+        return int(np.prod(list(sizes.values()))) if sizes else 0
+    if node.op_type == "ConvTranspose":  # an input value meets a kernel: output channels of its group x height x width
+        return int(np.prod(left)) * int(np.prod(right[1:]))
+    if "Conv" in node.op_type:  # an output value sums over a kernel: input channels of its group x height x width
+        return int(np.prod(made)) * int(np.prod(right[1:]))
+    return int(np.prod(made)) * int(left[0 if stated.get("transA") else -1])
 
 
 def run(path: Path, images: np.ndarray, optimised: bool = True) -> np.ndarray:
@@ -222,13 +347,31 @@ def run(path: Path, images: np.ndarray, optimised: bool = True) -> np.ndarray:
     optimised: let ONNX Runtime rewrite the graph; otherwise it computes what the file states, node by node.
     Raises UserError if it cannot run the file.
     """
+    return runner(str(path), path, optimised)(images)[0]
+
+
+def runner(model: str | bytes, name: Path, optimised: bool = True) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function that runs a file, or the bytes of one, and returns all its outputs. name: what errors call it."""
     try:
-        session = _session(str(path), optimised)
-        return session.run(None, {session.get_inputs()[0].name: images})[0]
+        session = _session(model, optimised)
     except Exception as error:  # the runtime's own exceptions share no narrower base
-        raise UserError(
-            f"{path}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
-        ) from None
+        unknown = re.search(r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op", str(error))
+        if unknown:
+            raise UserError(
+                f"{name}: has the custom operator {unknown[1]}, which ONNX Runtime does not know; a graph of ONNX's "
+                "own operators was expected, export it without custom ones"
+            ) from None
+        raise UserError(f"{name}: ONNX Runtime cannot open it ({error}); export it again") from None
+
+    def call(images: np.ndarray) -> list[np.ndarray]:
+        try:
+            return session.run(None, {session.get_inputs()[0].name: images})
+        except Exception as error:
+            raise UserError(
+                f"{name}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
+            ) from None
+
+    return call
 
 
 def _session(model: str | bytes, optimised: bool) -> onnxruntime.InferenceSession:

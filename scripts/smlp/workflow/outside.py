@@ -18,6 +18,7 @@ from ..core.cli import UserError
 from ..core.provenance import versions
 from ..data import archives, dataset, listing, packed, sources
 from ..data.manifest import images_digest, images_of_shard
+from ..models import onnx_files
 from .plan import Cell, Sweep
 from .targets import Settings
 from .watch import Watch, digest_of, is_settled, signature
@@ -40,8 +41,18 @@ class Contents:
         self._drawn = {"root": sweep.data_root, **complete["calibration"]}
 
     def source(self, model: str, kind: str, batch: str | None = None) -> list[str]:
-        """The user's checkpoint, ONNX file or ready-made engine."""
-        return self.watch.digests(self._sweep.source_file(model, kind, batch))
+        """The user's checkpoint, ONNX file with the files of its weights, or ready-made engine."""
+        found = self._sweep.source_file(model, kind, batch)
+        beside = self._weights_of(found[0]) if found and kind == "onnx" else []
+        return self.watch.digests([*found, *beside])
+
+    def _weights_of(self, file: str) -> list[Path]:
+        """The files in which an ONNX file keeps weights; most keep none, and are searched once for each content."""
+        digest = self.watch.digest(file)
+        known = self.watch.recall("weights beside") or {}
+        if digest not in known:
+            self.watch.remember("weights beside", {**known, digest: bool(onnx_files.companions(file))})
+        return onnx_files.companions(file) if self.watch.recall("weights beside")[digest] else []
 
     def options(self, cell: Cell) -> list[str]:
         """The files that options of compiling name."""

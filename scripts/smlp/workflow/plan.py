@@ -92,7 +92,7 @@ class Sweep:
         """Where a checkpoint or ONNX file comes from, with its checksum and what the user said about the model."""
         entry = self._models[model]
         if kind == "onnx":
-            return flags(entry["onnx"])
+            return flags({key: value for key, value in entry["onnx"].items() if key != "output"})
         own = {"demo_dataset": self.data_root, "seed": self._demo["seed"]} if self.is_demo else {}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
         demo = entry["checkpoint"]["source"] == "demo"
@@ -129,6 +129,7 @@ class Sweep:
         entry = self._models[model]
         source = {"pth_path" if self._has_checkpoint(model) else "source_onnx_path": self.start(model)}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
+        about["output_name"] = entry.get("onnx", {}).get("output")
         own = {"opset_version": opset.removeprefix("_opset")} if opset else {}
         # a checkpoint's sidecar says what size it is used at
         read = [] if self._has_checkpoint(model) else self.transforms.changes(model)

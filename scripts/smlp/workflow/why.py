@@ -59,6 +59,7 @@ def _note(found: str) -> None:
     if not note.exists():
         with contextlib.suppress(OSError):  # a disk that is full, or may not be written, costs no more than the names
             files.write_json(note, _modules[found])
+    code.remember()
 
 
 def changed_modules(was: str, now: str) -> list[str]:

@@ -74,6 +74,13 @@ def python(code):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
+def test_a_crash_in_native_code_names_where():
+    text = "from smlp.core import cli\ndef main(argv):\n    import ctypes\n    ctypes.string_at(0)\ncli.run(main)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=SCRIPTS, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr and "in main" in done.stderr
+
+
 def test_a_full_disk_is_one_line_with_a_hint():
     code = "def main(argv):\n    with open('/dev/full', 'w') as stream: stream.write('x')\ncli.run(main)"
     finished = subprocess.run(python(code), capture_output=True, text=True)

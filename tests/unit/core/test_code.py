@@ -1,5 +1,6 @@
 """The digest changes with the code that a result depends on, and with nothing else."""
 
+import ast
 import importlib.util
 import itertools
 import shutil
@@ -44,12 +45,18 @@ def changed(original, scripts):
     return hit
 
 
-def digests(scripts):
-    """{"compile/onnxruntime": digest, "export": digest, …} of the code in a copy."""
-    spec = importlib.util.spec_from_file_location("digest_of_a_copy", scripts / "smlp" / "core" / "code.py")
+def loaded(scripts):
+    """The module code.py of a copy."""
+    spec = importlib.util.spec_from_file_location("smlp.core.digest_of_a_copy", scripts / "smlp" / "core" / "code.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert scripts == module.SCRIPTS
+    return module
+
+
+def digests(scripts):
+    """{"compile/onnxruntime": digest, "export": digest, …} of the code in a copy."""
+    module = loaded(scripts)
     found = {command: module.code_digest(command) for command in PLAIN}
     for command, backend in itertools.product(PER_BACKEND, BACKENDS):
         found[f"{command}/{backend}"] = module.code_digest(command, backend)
@@ -213,3 +220,30 @@ def test_modules_that_import_each_other(scripts, changed):
     path = scripts / "evaluate.py"
     path.write_text(path.read_text() + "\nfrom smlp import one\n")
     assert changed("smlp/two.py", code, digests(scripts)) == {"evaluate"}
+
+
+def test_what_a_sweep_found_out_is_not_found_out_again(scripts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = loaded(scripts)
+    wanted = first.code_digest("infer", "openvino")
+    first.remember()
+
+    parsed = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda *text: parsed.append(text) or parse(*text))
+    again = loaded(scripts)
+    assert again.code_digest("infer", "openvino") == wanted and parsed == []
+    assert again.code_modules("infer", "openvino") == first.code_modules("infer", "openvino")
+
+    with open(scripts / "smlp" / "backends" / "openvino.py", "a") as module:
+        module.write("ADDED = 1\n")
+    assert loaded(scripts).code_digest("infer", "openvino") != wanted and len(parsed) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"by": 1, "modules": {"infer.py": 3}}', '{"by": 1, "modules": []}'])
+def test_a_damaged_memory_is_no_memory(text, original, scripts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    memory = loaded(scripts).MEMORY
+    memory.parent.mkdir(parents=True)
+    memory.write_text(text)
+    assert loaded(scripts).code_digest("infer", "openvino") == original[1]["infer/openvino"]

@@ -324,3 +324,21 @@ def test_the_demos_checkpoint_depends_on_its_images_transform():
     assert asked.demo_transform("m") == asked.model_transform("m") != []
     theirs = {"m": {"model_name": "test_resnet", "checkpoint": "their.pth"}}
     assert contents(theirs).demo_transform("m") == []
+
+
+def test_weights_beside_an_onnx_file_are_watched(folder):
+    import onnx
+    import their_onnx
+
+    models = {"mine": {"model_name": "smlpnet_tiny", "onnx": {"source": "mine.onnx", "output": "scores"}}}
+    onnx.save(their_onnx.classifier(), "mine.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    before = contents(models).source("mine", "onnx")
+    assert before == [files.digest("mine.onnx"), files.digest("w.data")]
+    found = contents(models)
+    assert found.made_from(Cell("mine", "onnxruntime", "fp32", "", 1))[:3] == ["--sources_sha256", *before]
+    found.watch.save()
+    older(folder / "w.data")
+    assert contents(models).source("mine", "onnx") != before
+    (folder / "w.data").unlink()
+    with pytest.raises(UserError, match=r"w\.data: not found; mine\.onnx keeps weights there"):
+        contents(models).source("mine", "onnx")

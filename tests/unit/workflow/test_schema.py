@@ -60,7 +60,7 @@ def test_a_backend_has_the_settings_that_something_consumes():
     assert keys["pytorch"] == common
     assert keys["openvino"] == common | {"graph"}
     assert keys["onnxruntime"] == common | {"graph", "device", "devices"}
-    assert keys["aotinductor"] == common | {"graph", "device", "devices", "cuda_graph"}
+    assert keys["aotinductor"] == common | {"graph", "device", "devices", "autotune", "cuda_graph"}
     assert keys["tensorrt"] == common | {"graph", "devices", "trtexec", "workspace_mib"}
     own = {"soc_version", "op_precision_ini", "aipp_config", "fusion_switch_file", "atc_options"}
     assert keys["ascend"] == common | own | {"graph", "devices", "allow_busy_device"}

@@ -70,7 +70,7 @@ def test_defaults_are_filled_in():
         },
         "targets": [{"backend": "onnxruntime", "precision": "fp32"}],
         "batch_sizes": [1, 4, 8, 16, 32, 64],
-        "export": {"opset_version": 11, "tolerance": 0.0001},
+        "export": {"opset_version": 11, "exporter": "torchscript", "tolerance": 0.0001},
         "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
@@ -96,7 +96,7 @@ def test_given_values_win_over_defaults():
     config = {**small(), "batch_sizes": [2], "export": {"opset_version": 13}, "measure": {"min_runs": 3}}
     complete = settings.complete(config, FILE)
     assert complete["batch_sizes"] == [2]
-    assert complete["export"] == {"opset_version": 13, "tolerance": 0.0001}
+    assert complete["export"] == {"opset_version": 13, "exporter": "torchscript", "tolerance": 0.0001}
     assert complete["measure"]["min_runs"] == 3
     assert complete["measure"]["min_time_s"] == 10
 

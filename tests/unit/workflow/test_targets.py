@@ -117,7 +117,7 @@ def test_the_same_name_may_be_given_to_several_backends():
         ([{"backend": "pytorch", "graph": "fused"}], "targets.0.graph: backend 'pytorch' has no choice of graphs;"),
         (
             [{**AOTI, "options": {"cuda_grap": True}}],
-            "targets.0.options: unknown key 'cuda_grap'; did you mean 'cuda_graph'? Known: cuda_graph",
+            "targets.0.options: unknown key 'cuda_grap'; did you mean 'cuda_graph'? Known: autotune, cuda_graph",
         ),
         ([{**AOTI, "options": {"cuda_graph": 3}}], "targets.0.options.cuda_graph: 3 is not one of [True, False,"),
         (

@@ -103,7 +103,7 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     (precision high needs it), aipp_config, fusion_switch_file; any other key is one of atc's own. What an .om contains
     only an NPU can tell: the batch is the one asked for, and checked when the engine is opened.
     """
-    from ...models import onnx_graph
+    from ...models import onnx_files, onnx_graph
 
     for key in options:
         if key in _OURS:
@@ -138,6 +138,8 @@ def compile_engine(source: Path, output: Path, *, precision: str, batch_size: in
     with tempfile.TemporaryDirectory(prefix="smlp-atc-", dir=cann.plain_scratch_parent()) as folder:
         scratch = Path(folder)
         shutil.copyfile(source, scratch / "model.onnx")
+        for data in onnx_files.companions(source):  # of graphs of more than 2 GB
+            onnx_files.same(data, scratch / data.name)
         for key, (_, name) in _FILES.items():
             if key in options:
                 shutil.copyfile(options[key], scratch / name)
