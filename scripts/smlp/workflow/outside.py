@@ -121,6 +121,15 @@ class Contents:
         if not self._sweep.is_demo:
             _ = self._listed
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What is beside the user's images and not taken, in words, and how many."""
+        return self._listed.left_out
+
+    def count(self, shard: int) -> int:
+        """How many of the user's images a shard has."""
+        return len(self._part(shard))
+
     @functools.cache  # noqa: B019  (it lives as long as the process, and every engine asks for it)
     def shard(self, shard: int | str) -> str:
         """Positions, labels and contents of a shard's images."""
@@ -168,6 +177,15 @@ class Contents:
         if isinstance(known, dict) and known.get("of") == key and self._holds(known):
             return known["content"]
         return self._draw(key, scored)
+
+    def draw_holds(self, root: str) -> bool:
+        """Whether images of this folder were drawn for calibration, as now asked for, and are as they were."""
+        known = self.watch.recall("draw")
+        try:
+            asked = json.loads(known["of"])
+            return {**asked, "scored": ""} == {**self._drawn, "root": root, "scored": ""} and self._holds(known)
+        except (KeyError, TypeError, ValueError):  # none was, or damaged
+            return False
 
     def _draw(self, key: str, scored: Collection[str]) -> str:
         root, split = self._drawn["root"], self._drawn["split"]

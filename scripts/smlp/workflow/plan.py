@@ -251,7 +251,7 @@ class Sweep:
 
     def bins(self, model: str, shard: int | str) -> str:
         """The folder of one shard's bins, preprocessed for the model's transform."""
-        return self._shard(self.transform(model), shard)
+        return self.shard(self.transform(model), shard)
 
     def bins_sidecar(self, model: str, shard: int | str) -> str:
         """The sidecar of one shard's bins."""
@@ -263,7 +263,7 @@ class Sweep:
 
     def scored(self, transform: str) -> list[str]:
         """The folders of the bins of all images that are scored."""
-        return [self._shard(transform, shard) for shard in self.shards]
+        return [self.shard(transform, shard) for shard in self.shards]
 
     def scored_sidecars(self, transform: str) -> list[str]:
         """The sidecars of the bins of all images that are scored."""
@@ -281,7 +281,8 @@ class Sweep:
         about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
         return flags({**about, "pixels": self._settings["dataset"]["pixels"]})
 
-    def _shard(self, transform: str, shard: int | str) -> str:
+    def shard(self, transform: str, shard: int | str) -> str:
+        """The folder of one shard's bins."""
         return f"results/preprocess/{self.dataset}/{transform}/shard-{shard}"
 
     # infer, evaluate, measure, tabulate
