@@ -108,6 +108,7 @@ def _has_bf16() -> bool:
 
 def _model(source: Path, graph: str | None, stencil: bool) -> tuple[Any, str, tuple[int, ...]]:
     """The checkpoint's model as it is to be compiled, its name, and the shape of one image."""
+    from ..models import architectures
     from ..models.checkpoint import load_model
     from ..models.fused import fuse
     from ..models.smlpnet import SMLPNet
@@ -115,7 +116,8 @@ def _model(source: Path, graph: str | None, stencil: bool) -> tuple[Any, str, tu
     facts = files.read_json(files.sidecar_path(source), "the sidecar of a checkpoint")
     if "model_name" not in facts:
         raise UserError(f"{source}: which model is it? fetch it with scripts/retrieve.py, which writes that beside it")
-    model, _ = load_model(facts["model_name"], source, facts.get("num_classes"))
+    with architectures.sized(facts.get("image_size")):
+        model, _ = load_model(facts["model_name"], source, facts.get("num_classes"), facts.get("key"))
     image_shape = tuple(model.pretrained_cfg["input_size"])
     if graph == "fused" or (graph is None and isinstance(model, SMLPNet)):
         model = fuse(model, stencil)
