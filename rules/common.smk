@@ -5,13 +5,15 @@ import re
 from scripts.smlp import backends
 from scripts.smlp.core import cli, host
 from scripts.smlp.core.provenance import versions
-from scripts.smlp.workflow import jobs, outside, plan
+from scripts.smlp.workflow import checks, jobs, outside, plan
 from scripts.smlp.workflow.plan import Cell
 from scripts.smlp.workflow.why import code_digest
 
 sweep = plan.Sweep(config)
 hosts = sweep.hosts
 contents = outside.Contents(sweep, config)
+# Of the data, before the first job and in a dry run; they add no input.
+needed = checks.Checks(sweep, config, contents, workflow.is_main_process)
 
 # All that this run was given: a job that asks for them runs alone. A run that only submits jobs has no cores of its
 # own; the job that runs on the node counts them, and the profile asks for the node.

@@ -10,6 +10,7 @@ rule preprocess_shard:
     """Resize, crop and normalise one shard's images, bit for bit as the model was evaluated."""
     input:
         sweep.demo_images,
+        lambda wildcards: cli.or_fail(needed.images),
     output:
         folder=directory("results/preprocess/{dataset}/{transform}/shard-{shard}"),
         sidecar="results/preprocess/{dataset}/{transform}/shard-{shard}.json",
@@ -55,6 +56,7 @@ rule preprocess_calibration:
     """Draw training images to calibrate int8 engines with, none of which is scored."""
     input:
         sweep.demo_images,
+        lambda wildcards: cli.or_fail(needed.calibration),
         scored=lambda wildcards: sweep.scored(wildcards.transform),
         sidecars=lambda wildcards: sweep.scored_sidecars(wildcards.transform),
     output:

@@ -96,8 +96,8 @@ def test_a_missing_checkpoint(own):
             "my images/val_label.txt: has no line for 2.JPEG",
         ),
         (
-            {"val__1.JPEG": b"", "val_label.txt": b"1.JPEG 0\n2.JPEG 0\n"},
-            "my images/val_label.txt, line 2: there is no image 2.JPEG",
+            {"val__1.JPEG": b"", "val_label.txt": b"2.JPEG 0\n"},
+            "my images/val_label.txt: there is none of its 1 images in my images/val, such as 2.JPEG",
         ),
         (
             {"val__1.JPEG": b"", "val_label.txt": b"1.JPEG 0\n1.JPEG 1\n"},

@@ -85,3 +85,10 @@ def require_known(model_name: str) -> None:
     near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
     raise UserError(f"model {model_name!r} is not known to timm {timm.__version__}; {hint}")
+
+
+def classifiers(model_name: str) -> list[str]:
+    """Names of the head's layers in timm's configuration of the model; most models have one."""
+    config = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True)
+    names = config.classifier if config else None
+    return [names] if isinstance(names, str) else list(names or ())

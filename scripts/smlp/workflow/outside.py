@@ -92,7 +92,12 @@ class Contents:
         return self.transform(self._sweep.transform(model))
 
     def demo_transform(self, model: str) -> list[str | None]:
-        """As `transform`, of what the images go through that the demo's checkpoint is made from."""
+        """As `transform`, of what the images go through that the demo's checkpoint is made from.
+
+        Also what states where weights are that timm publishes.
+        """
+        if self._sweep.asks_timm(model):
+            return self._timm
         return self.model_transform(model) if self._sweep.trained_on(model) else []
 
     @functools.cached_property
@@ -115,6 +120,15 @@ class Contents:
         """Raise UserError if the user's images are not a dataset. The run makes the demo's itself."""
         if not self._sweep.is_demo:
             _ = self._listed
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What is beside the user's images and not taken, in words, and how many."""
+        return self._listed.left_out
+
+    def count(self, shard: int) -> int:
+        """How many of the user's images a shard has."""
+        return len(self._part(shard))
 
     @functools.cache  # noqa: B019  (it lives as long as the process, and every engine asks for it)
     def shard(self, shard: int | str) -> str:
@@ -163,6 +177,15 @@ class Contents:
         if isinstance(known, dict) and known.get("of") == key and self._holds(known):
             return known["content"]
         return self._draw(key, scored)
+
+    def draw_holds(self, root: str) -> bool:
+        """Whether images of this folder were drawn for calibration, as now asked for, and are as they were."""
+        known = self.watch.recall("draw")
+        try:
+            asked = json.loads(known["of"])
+            return {**asked, "scored": ""} == {**self._drawn, "root": root, "scored": ""} and self._holds(known)
+        except (KeyError, TypeError, ValueError):  # none was, or damaged
+            return False
 
     def _draw(self, key: str, scored: Collection[str]) -> str:
         root, split = self._drawn["root"], self._drawn["split"]

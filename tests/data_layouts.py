@@ -162,7 +162,7 @@ def webdataset(root, samples):
             stem = sample.name[:-5]
             members += [(f"{stem}.cls", f"{sample.label}\n".encode()), (f"{stem}.jpg", sample.content)]
             members.append((f"{stem}.json", json.dumps({"filename": sample.name}).encode()))
-        tar(root / f"imagenet1k-validation-{number:02d}0.tar", members)
+        tar(root / f"imagenet1k-validation-{number:03d}.tar", members)
 
 
 def webdataset_json(root, samples):
