@@ -42,6 +42,8 @@ def create(model_name: str, num_classes: int | None = None) -> torch.nn.Module:
         overrides["img_size"] = size[0] if size[0] == size[1] else size
     try:
         model = timm.create_model(model_name, pretrained=False, **overrides).eval()
+        with torch.inference_mode():  # some notice only then
+            model(torch.zeros(1, 3, *size))
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
         height, width = image_size(model_name)
         raise UserError(
