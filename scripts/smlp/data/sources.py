@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from ..core.cli import UserError
-from . import label_files, packed
+from . import class_lists, label_files, packed
 from .pictures import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
 from .pictures import Found as Found
 from .pictures import Picture as Picture
@@ -60,6 +60,8 @@ def find(
     annotations = folder / f"{split}_annotations.txt"
     if labels is None and classes == ["images"] and not loose and annotations.is_file():
         labels = annotations
+    if labels is None and classes and not loose and labelled:
+        labels = _beside_folders(root, split, classes)
     if labels is not None:
         return _by_file(root, split, _images_below(str(folder), left_out), Path(labels), columns, left_out)
     count_others(left_out, (name for name, is_folder in children if not is_folder))
@@ -69,12 +71,38 @@ def find(
             "have no label; keep one or the other"
         )
     if classes:
-        return Found(list(_by_folder(root, split, classes, left_out)), None, dict(left_out))
+        names = _own_list(root, split) if labelled else None
+        return Found(list(_by_folder(root, split, classes, left_out)), names, dict(left_out))
     if loose and not labelled and len(label_files.candidates(root, split)) != 1:
         return Found([Picture(f"{split}/{name}", "", 0) for name in loose], None, dict(left_out))
     if loose:
         return _by_file(root, split, loose, label_files.choose(root, split), columns, left_out)
     raise UserError(f"{folder}: contains no images ({' '.join(IMAGE_EXTENSIONS)}); put them into {folder}/<class>/")
+
+
+def _beside_folders(root: Path, split: str, classes: Sequence[str]) -> Path | None:
+    """The label file that states what the only folder, which holds all images, does not tell; None if there is none.
+
+    Raises UserError if class folders and a label file tell two stories.
+    """
+    found = label_files.candidates(root, split)
+    if len(classes) == 1 and len(found) == 1:
+        return found[0]
+    ours = next((path for path in found if path.name == f"{split}_label.txt"), None)
+    if ours:
+        raise UserError(
+            f"{ours}: states labels, and so do the class folders in {root / split} ({classes[0]}, …); name it in "
+            "dataset.labels (--labels) to use it, or remove it"
+        )
+    return None
+
+
+def _own_list(root: Path, split: str) -> tuple[str, ...] | None:
+    """The classes in the order that a file beside the class folders states."""
+    names = ("class_to_idx.json", "LOC_synset_mapping.txt")
+    found = [folder / name for folder in (root, root / split) for name in names]
+    path = next((path for path in found if path.is_file()), None)
+    return class_lists.read(str(path)).names if path else None
 
 
 def places(data_root: str | os.PathLike, split: str) -> list[str]:

@@ -29,7 +29,8 @@ def test_the_sidecar_of_bins_states_the_class_folders_of_the_whole_split(
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(number))
-    (tmp_path / "data" / "val_label.txt").write_text("1.JPEG 65\n2.JPEG 970\n")
+    if classes is None:
+        (tmp_path / "data" / "val_label.txt").write_text("1.JPEG 65\n2.JPEG 970\n")
     where = ["--data_root", tmp_path / "data", "--save_dir", tmp_path / "bins", "--workers", 1]
     assert load_command("preprocess").main([*map(str, where), *more]) == 0
     assert json.loads((tmp_path / "bins.json").read_text())["classes"] == classes

@@ -314,9 +314,12 @@ def test_bins_state_their_content_and_flags(drawn, tmp_path):
     assert found["identity"]["files"] == identity.contents(tmp_path / "drawn")
     shutil.copytree(tmp_path / "data", tmp_path / "copied data")
     assert drawn(place="elsewhere", root=tmp_path / "copied data")["id"] == found["id"]
+    (tmp_path / "names").write_text("1\n0\n")
+    (tmp_path / "more names").write_text("1\n0\n2\n")  # the same labels, of more classes
     flags = [["--pixels", "uint8"], ["--layout", "packed"], ["--shard", "0/2"], ["--shard", "1/2"],
              ["--batch_size", "2"], ["--model_name", "test_vit"], ["--split", "train"], ["--on_bad_image", "skip"],
-             ["--draw", "2"], ["--draw", "2", "--seed", "1"],
+             ["--draw", "2"], ["--draw", "2", "--seed", "1"], ["--order", "timm"], ["--background_class", "0"],
+             ["--classes", tmp_path / "names"], ["--classes", tmp_path / "more names"],
              ["--draw", "2", "--not_in", tmp_path / "elsewhere", "--split", "train"]]  # fmt: skip
     others = [drawn(*more, place=f"other {number}") for number, more in enumerate(flags)]
     assert len({facts["id"] for facts in [found, *others]}) == 1 + len(flags)

@@ -215,6 +215,31 @@ def test_a_name_may_be_spelled_with_separate_accents(make, names):
     assert labels(make(*in_folders("cafe\u0301"), classes=names("bar\ncaf\u00e9\n"))) == {"cafe\u0301": 1}
 
 
+@pytest.mark.parametrize("place", ["class_to_idx.json", "val/class_to_idx.json"])
+def test_a_class_to_idx_file_beside_the_folders_is_the_data_sets_own_list(make, names, place):
+    make(*in_folders("Zebra", "ant"), order="timm")
+    names('{"ant": 0, "Zebra": 2, "mule": 1}', place)
+    found = make()
+    assert labels(found) == {"Zebra": 2, "ant": 0}
+    assert (found.facts["by"], found.facts["classes"], found.facts["present"]) == ("names", 3, 2)
+    assert labels(make(order="torchvision")) == {"Zebra": 0, "ant": 1}
+
+
+def test_class_folders_and_a_label_file_tell_two_stories(make, names):
+    make(*in_folders("a", "b"))
+    listed = names("a/0.png 5\na/1.png 5\nb/0.png 7\nb/1.png 7\n", "val_label.txt")
+    with pytest.raises(
+        UserError, match="val_label.txt: states labels, and so do the class folders in .*dataset.labels"
+    ):
+        make()
+    assert set(by_image(make(labels=listed)).values()) == {5, 7}
+
+
+def test_a_label_file_states_what_one_folder_with_all_images_does_not(make, names):
+    names("0.png 5\n1.png 7\n", "val_label.txt")
+    assert by_image(make(*in_folders("images"))) == {"images/0.png": 5, "images/1.png": 7}
+
+
 # numbers of a label file, and a data set's own list
 
 

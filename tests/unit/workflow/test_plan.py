@@ -313,6 +313,11 @@ def test_flags_of_preprocessing():
         "--layout": "files",
         "--pixels": "float32",
     }
+    rules = {"classes": "names.txt", "background_class": 0}
+    found = sweep(
+        dataset={"name": "photos", "root": "/my images", **rules}, calibration={"root": "/train", "images": 9}
+    )
+    assert {f"--{key}": str(value) for key, value in rules.items()}.items() <= pairs(found.preprocess_flags()).items()
     drawn = {"--data_root": "/train", "--split": "train", "--draw": "9", "--seed": "0", "--pixels": "float32"}
     assert pairs(found.calibration_flags()) == drawn
 
