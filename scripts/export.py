@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     source = flags.source_onnx_path or flags.pth_path
     made_from = identity.known(source) if flags.pth_path else onnx_files.known(source)
+    key = flags.key or made_from.facts.get("key")
     transform = preprocessing.take_flags(flags, flags.model_name)
     stated = made_from.facts.get("image_size")  # what retrieve.py was told about a checkpoint
     if stated and not transform.image_size:
@@ -72,9 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     images,
                     flags.tolerance,
                     fused=flags.graph == "fused",
+                    key=key,
                     exporter=flags.exporter,
                 )
-            decided = {"image_size": size} if size else {}
+            decided = ({"image_size": size} if size else {}) | ({"key": key} if key else {})
         about = ("model_name", "num_classes", "graph", "opset_version", "exporter", "output_name", "tolerance")
         sidecar = provenance.describe(
             {"onnx" if flags.source_onnx_path else "checkpoint": source},
@@ -121,6 +123,7 @@ def export(
     images: np.ndarray,
     tolerance: float,
     fused: bool = False,
+    key: str | None = None,
     exporter: str = "torchscript",
 ) -> Facts:
     """Write the checkpoint as ONNX to `onnx_path` and prove it on `images`, float32 (3, 3, H, W).
@@ -135,7 +138,7 @@ def export(
     from smlp.models.fused import fuse
 
     with architectures.exportable():
-        model, checkpoint_facts = load_model(model_name, pth_path, num_classes)
+        model, checkpoint_facts = load_model(model_name, pth_path, num_classes, key)
         exported_model = fuse(model) if fused else model
     exported = onnx_export.write(exported_model, images[:2], onnx_path, opset, exporter, model_name)
     onnx_graph.rename_ends(exported, checkpoint_facts["num_classes"])
@@ -286,6 +289,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output_name", help="of a ready-made file with several outputs: the one with the scores")
     parser.add_argument("--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given")
+    parser.add_argument("--key", help="what leads to the weights if the checkpoint holds several, as model_ema")
     parser.add_argument(
         "--tolerance",
         type=cli.positive_number,
@@ -294,6 +298,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     preprocessing.add_flags(parser, names_transform=True)
     flags = parser.parse_args(argv)
+    if flags.key and flags.source_onnx_path:
+        parser.error("--key chooses the weights of a checkpoint, give --pth_path")
     if flags.graph == "fused" and flags.source_onnx_path:
         parser.error("--graph fused is made from a checkpoint, give --pth_path")
     if flags.output_name and not flags.source_onnx_path:

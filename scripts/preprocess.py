@@ -313,7 +313,10 @@ def main(argv: Iterable[str] | None = None) -> int:
         )
     _quiet_pillow()
 
-    transform = preprocessing.take_flags(args, args.model_name).resolve()
+    spec = preprocessing.take_flags(args, args.model_name)
+    transform = spec.resolve()
+    if hint := spec.hint():
+        cli.say(hint)
     save_dir = Path(os.path.abspath(args.save_dir))
     listed = listing.listed(args, labelled=not args.draw)  # what calibrates needs no label
     everything, labels = listed.entries, listed.facts

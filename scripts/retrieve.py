@@ -1,11 +1,14 @@
 """Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file or Ascend engine, or the demo's dataset.
 
-Reads   --source: a path, or an http, https or file URL; `demo` makes a checkpoint for the demo's dataset instead
+Reads   --source: a path, or an http, https or file URL; of a checkpoint also hf-hub:owner/name@revision of the Hugging
+        Face hub, and timm:name.tag, weights that timm publishes; `demo` makes one for the demo's dataset instead
 Writes  --output, only if its checksum is right and (checkpoint) every weight fits the model, and a JSON sidecar
         beside it. A download that broke off is continued by the next run.
 
     python scripts/retrieve.py checkpoint --model_name smlpnet_tiny --source https://host/smlp_t.pth \\
         --md5 061415304f38317c3850a587ef709d45 --output results/retrieve/smlpnet_tiny/checkpoint.pth
+    python scripts/retrieve.py checkpoint --model_name resnet50.a1_in1k --source timm:resnet50.a1_in1k \\
+        --output results/retrieve/resnet50/checkpoint.pth
     python scripts/retrieve.py onnx --source ../theirs.onnx --output results/retrieve/theirs/model.onnx
     python scripts/retrieve.py dataset --output results/retrieve/demo --train_images 480 --val_images 160
     python scripts/retrieve.py checkpoint --model_name smlpnet_tiny --source demo \\
@@ -22,7 +25,7 @@ from typing import Any, Callable
 
 from smlp import backends
 from smlp.backends.base import Backend
-from smlp.core import cli, files, identity, provenance
+from smlp.core import cli, files, hub, identity, provenance
 from smlp.core.cli import UserError
 from smlp.core.code import code_digest
 from smlp.core.provenance import Facts
@@ -47,6 +50,7 @@ def checkpoint(
     output: Path,
     model_name: str,
     num_classes: int | None,
+    key: str | None,
     md5: str | None,
     sha256: str | None,
     demo_dataset: Path | None,
@@ -59,30 +63,31 @@ def checkpoint(
     """
     import retrieve_demo
 
-    from smlp.core import download
     from smlp.models import architectures
     from smlp.models.checkpoint import load_model
 
     runs_it = backends.reference("checkpoint")
     facts: Facts = {"model_name": model_name, "backend": runs_it.name, "precision": runs_it.precisions[0]}
-    own: Facts = {} if demo_dataset is None else {"seed": seed}
+    chosen: Facts = {} if key is None else {"key": key}
+    own: Facts = {**chosen} if demo_dataset is None else {"seed": seed}
     size = transform.other_size(model_name)
     if size:  # all that runs the checkpoint takes images of this size
         facts["image_size"] = own["image_size"] = size
     about: Facts = {}
 
-    def check(path: Path) -> None:
+    def check(path: Path, found: Facts) -> None:
         try:
             with architectures.sized(size):
-                facts.update(load_model(model_name, path, num_classes)[1])
+                facts.update(load_model(model_name, path, num_classes, key)[1] | chosen | found)
         except UserError as error:  # the user knows the source, not the scratch path
             raise UserError(str(error).replace(str(path), source)) from None
         flags = {name: facts[name] for name in ("model_name", "num_classes")} | own
         state = identity.state("checkpoint", identity.contents(path), flags=flags, **about)
-        _write_sidecar(path, source, state, identity.start(state["id"], path), **facts)
+        start = identity.start(state["id"], path)
+        _write_sidecar(path, source, state, start and start | chosen, **facts)
 
     if demo_dataset is None:
-        download.fetch(source, output, md5, sha256, check)
+        _fetch_weights(source, output, md5, sha256, check)
     else:
         facts["demo"] = {"dataset": str(demo_dataset), "seed": seed}
         # what decides its weights; those of another processor may differ in bytes, and the content says that
@@ -92,7 +97,7 @@ def checkpoint(
         with files.whole_file(output) as partial:
             with architectures.sized(size):
                 retrieve_demo.make_checkpoint(model_name, demo_dataset, partial, seed, transform.resolve())
-            check(partial)
+            check(partial, {})
     return (
         f"{model_name}, {facts['parameters']:,} parameters, {facts['num_classes']} classes, weights: {facts['taken']}"
     )
@@ -176,6 +181,28 @@ def dataset(output: Path, train_images: int, val_images: int, seed: int) -> str:
     return f"{train_images} training and {val_images} validation images of {len(retrieve_demo.CLASSES)} classes"
 
 
+def _fetch_weights(
+    source: str, output: Path, md5: str | None, sha256: str | None, check: Callable[[Path, Facts], None]
+) -> None:
+    """As download.fetch, also of the hub and of what timm publishes. check: also gets where exactly they are from."""
+    from smlp.core import download
+
+    place = source
+    if source.startswith(hub.TIMM):
+        from smlp.models import published
+
+        place = published.locate(source)
+    found: Facts = {"found_at": place} if place != source else {}
+    if place.startswith(hub.PREFIX):
+        fetched = hub.fetch(place)
+        found.update(repository=fetched.repository, file=fetched.file, revision=fetched.revision)
+        place = str(fetched.path)
+    try:
+        download.fetch(place, output, md5, sha256, lambda path: check(path, found))
+    except UserError as error:  # the user knows the source, not where it is cached
+        raise UserError(str(error).replace(place, source)) from None
+
+
 def _write_sidecar(path: Path, source: str, state: Facts, start: Facts | None, **facts: Any) -> None:
     """State what was fetched beside it. state, start: the keys of a sidecar, see smlp/core/identity.py."""
     described = provenance.describe(packages=PACKAGES, state=state, **facts, source=source, start=start)
@@ -213,11 +240,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument(
         "--num_classes", type=cli.positive_int, help="read from the checkpoint's head unless given"
     )
+    of_checkpoint.add_argument(
+        "--key",
+        help="what leads to the weights if it holds several, as model_ema or state_dict.net",
+    )
     of_checkpoint.add_argument("--demo_dataset", type=Path, help="with --source demo: folder of the demo's dataset")
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     preprocessing.add_flags(of_checkpoint, names_transform=True)
     of_onnx = command("onnx", onnx, onnx.__doc__, _named(".onnx"))
-    fetched = [(of_checkpoint, "; or: demo"), (of_onnx, "")]
+    fetched = [(of_checkpoint, "; or: hf-hub:owner/name@revision, timm:name.tag, demo"), (of_onnx, "")]
     for backend in ready_made:
         run = functools.partial(engine, backend)
         added = command(backend.ready_made, run, engine.__doc__, _named(backend.suffix))
@@ -240,8 +271,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         flags.transform = preprocessing.take_flags(flags, flags.model_name)
         if (flags.source == DEMO) != (flags.demo_dataset is not None):
             of_checkpoint.error("--source demo and --demo_dataset go together (a file called demo: ./demo)")
-        if flags.source == DEMO and (flags.md5 or flags.sha256 or flags.num_classes):
-            of_checkpoint.error("--md5, --sha256 and --num_classes are not for --source demo, which is made anew")
+        if flags.source == DEMO and (flags.md5 or flags.sha256 or flags.num_classes or flags.key):
+            of_checkpoint.error("--md5, --sha256, --num_classes and --key are not for --source demo, made anew")
     return flags
 
 

@@ -20,7 +20,7 @@ from smlp.core import files, lock
 from smlp.core.cli import UserError, say
 from smlp.data import dataset
 from smlp.data.transform import Transform
-from smlp.models import architectures, checkpoint, preprocessing
+from smlp.models import architectures, preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +174,7 @@ def _head(model: torch.nn.Module, model_name: str) -> torch.nn.Module:
     """The one linear layer (or 1x1 convolution) that ends the model."""
     import torch
 
-    names = checkpoint.classifiers(model_name)
+    names = architectures.classifiers(model_name)
     head = model.get_submodule(names[0]) if len(names) == 1 else None
     if not isinstance(head, (torch.nn.Linear, torch.nn.Conv2d)) or head.bias is None:
         raise UserError(

@@ -117,7 +117,7 @@ def _model(source: Path, graph: str | None, stencil: bool) -> tuple[Any, str, tu
     if "model_name" not in facts:
         raise UserError(f"{source}: which model is it? fetch it with scripts/retrieve.py, which writes that beside it")
     with architectures.sized(facts.get("image_size")):
-        model, _ = load_model(facts["model_name"], source, facts.get("num_classes"))
+        model, _ = load_model(facts["model_name"], source, facts.get("num_classes"), facts.get("key"))
     image_shape = tuple(model.pretrained_cfg["input_size"])
     if graph == "fused" or (graph is None and isinstance(model, SMLPNet)):
         model = fuse(model, stencil)

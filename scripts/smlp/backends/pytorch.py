@@ -35,8 +35,9 @@ class _Eager(Engine):
 
         _precision.use_full_fp32(self._threads)
         self.settings = _precision.stated()
-        with architectures.sized(self._facts.get("image_size")):
-            self._model, facts = load_model(self._facts["model_name"], self._path, self._facts.get("num_classes"))
+        known = self._facts
+        with architectures.sized(known.get("image_size")):
+            self._model, facts = load_model(known["model_name"], self._path, known.get("num_classes"), known.get("key"))
         channels, height, width = self._model.pretrained_cfg["input_size"]
         self.inputs = [TensorInfo("input", np.dtype(np.float32), (None, channels, height, width))]
         self.outputs = [TensorInfo("output", np.dtype(np.float32), (None, facts["num_classes"]))]

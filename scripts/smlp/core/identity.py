@@ -6,7 +6,8 @@ A sidecar has these keys beside its own facts:
             the features of this machine that the result depends on; `environment`, the variables that the settings
             ask for
   id        the digest of `identity`
-  start     of everything that belongs to a model: {id, sha256, md5} of the checkpoint or ONNX file that it starts from
+  start     of everything that belongs to a model: {id, sha256, md5} of the checkpoint or ONNX file that it starts from,
+            and `key` if the user chose among the weights in it
   seal      the digest of all the rest, so that a sidecar that was edited or mixed is noticed
 
 Names of files are left out where they may change: an engine is named by its suffixes, a file in a folder by its path

@@ -42,6 +42,8 @@ def create(model_name: str, num_classes: int | None = None) -> torch.nn.Module:
         overrides["img_size"] = size[0] if size[0] == size[1] else size
     try:
         model = timm.create_model(model_name, pretrained=False, **overrides).eval()
+        with torch.inference_mode():  # some notice only then
+            model(torch.zeros(1, 3, *size))
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
         height, width = image_size(model_name)
         raise UserError(
@@ -83,3 +85,10 @@ def require_known(model_name: str) -> None:
     near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"
     raise UserError(f"model {model_name!r} is not known to timm {timm.__version__}; {hint}")
+
+
+def classifiers(model_name: str) -> list[str]:
+    """Names of the head's layers in timm's configuration of the model; most models have one."""
+    config = timm.models.get_pretrained_cfg(model_name, allow_unregistered=True)
+    names = config.classifier if config else None
+    return [names] if isinstance(names, str) else list(names or ())

@@ -1,278 +1,219 @@
 """Checkpoints: read without running their code, load completely or not at all.
 
-A checkpoint may be a bare state dict, a training checkpoint that holds one under `model` or `state_dict` (and perhaps
-averaged weights under `model_ema`), or a safetensors file.
+A checkpoint may be a bare state dict, a training checkpoint that holds one under any name, or a safetensors file. The
+names that its weights have may be those of a wrapper, or of a layout that timm turns into its own.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import pickletools
-import re
-import warnings
-import zipfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.cli import UserError
 from ..core.provenance import Facts
+from . import unpickling, weights
+from .weights import Form
 
 if TYPE_CHECKING:
     import torch
 
-# Where training scripts keep weights, the ones that are taken unasked first. timm says state_dict, SPACH says model.
-_PLAIN = ("model", "state_dict")
-_AVERAGED = ("model_ema", "state_dict_ema")
-# put before every key by DistributedDataParallel and torch.compile
-_PREFIXES = ("module.", "_orig_mod.")
-_LISTED = 10
-_DEEPEST = 4  # a pickle can contain itself
-_RESAVE = "in the training code, save it anew with torch.save(model.state_dict(), path)"
+    from .weights import Weights
+
+_KEY = "--key (in settings: models.<name>.checkpoint.key)"
+_NAME = "--model_name (in settings: models.<name>.model_name)"
+
+
+class _Fit(NamedTuple):
+    """Weights that fit a model. name: the keys that lead to them, joined by dots."""
+
+    name: str
+    form: Form
+    classes: int
 
 
 def load_model(
-    model_name: str, path: str | Path, num_classes: int | None = None, which: str | None = None
+    model_name: str, path: str | Path, num_classes: int | None = None, key: str | None = None
 ) -> tuple[torch.nn.Module, Facts]:
     """The model with the checkpoint's weights, in evaluation mode, and what the checkpoint is.
 
-    num_classes: read from the checkpoint's head if None. which: key of the weights in a training checkpoint.
+    num_classes: read from the checkpoint's head if None. key: what leads to the weights in a checkpoint that holds
+    several, joined by dots; unless given, those are taken that training scripts use, or the only ones that fit.
     The facts: num_classes, parameters (a count), taken (which weights, in words).
     """
     from . import architectures
 
     architectures.require_known(model_name)
-    state_dict, note = load_state_dict(path, which)
+    models = _Models(model_name)
     try:
-        classes = num_classes or head_classes(model_name, state_dict)
+        found, note = _choose(models, path, num_classes, key)
+        model = models.of(found.classes)
+        load_into(model, found.form.state_dict)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    model = architectures.create(model_name, classes)
-    load_into(model, state_dict, path)
+        message = str(error)
+        raise UserError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return model.eval(), {"num_classes": classes, "parameters": parameters, "taken": note}
+    return model.eval(), {"num_classes": found.classes, "parameters": parameters, "taken": note}
 
 
-def load_state_dict(path: str | Path, which: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
-    """The weights in a checkpoint and a note that says which were taken.
+class _Models:
+    """The model with heads of several sizes, each made once."""
 
-    which: a key such as "model_ema". None takes the plain weights, or the averaged ones if there are no others.
-    Runs nothing that the file contains: a pickle that asks for more than tensors and plain values is refused.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such checkpoint; check the path")
-    if not path.is_file() or not path.stat().st_size:
-        raise UserError(f"{path}: is {'empty' if path.is_file() else 'no file'}; a PyTorch checkpoint was expected")
-    loaded = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
-    state_dict, taken, left = _find(loaded, path, which)
-    state_dict, prefix = _without_prefixes(state_dict)
-    _check_tensors(state_dict, path)
-    note = taken or "bare state dict"
-    note += f", prefix {prefix} removed" if prefix else ""
-    note += f"; {', '.join(left)} left aside" if left else ""
-    return dict(state_dict), note
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._made: dict[int | None, torch.nn.Module] = {}
+
+    def of(self, classes: int | None) -> torch.nn.Module:
+        """The model with this many classes, its own number if None."""
+        from . import architectures
+
+        if classes not in self._made:
+            self._made.clear()  # a large one fills the memory
+            self._made[classes] = architectures.create(self.name, classes)
+        return self._made[classes]
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file is laid out as safetensors: eight bytes of header length, then a JSON object."""
-    with open(path, "rb") as stream:
-        head = stream.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
+def _choose(models: _Models, path: str | Path, num_classes: int | None, key: str | None) -> tuple[_Fit, str]:
+    """The weights in a file that fit the model, and a note that says which were taken and which left aside."""
+    loaded = unpickling.read(path)
+    every = weights.candidates(loaded)
+    if not every:
+        raise UserError(weights.why_none(loaded))
+    size_bytes = Path(path).stat().st_size
+    usual, _, passed_by = weights.usual(loaded)
+    found = every if key is None else weights.named(every, key)
+    first = usual if usual in found else max(found, key=lambda name: len(found[name]))
+    if problem := weights.why_unsound(found[first], size_bytes):
+        raise UserError(problem)
+    sound = {name: value for name, value in found.items() if not weights.why_unsound(value, size_bytes)}
+    # what training scripts use is not weighed against the rest
+    fit = _fitting(models, first, sound[first], num_classes) if usual in found or len(sound) == 1 else None
+    others: list[_Fit] = []
+    if fit is None:
+        fits = [_fitting(models, name, value, num_classes) for name, value in sound.items()]
+        others = _different([one for one in fits if one is not None])
+        if len(others) > 1:
+            names = ", ".join(one.name for one in others)
+            raise UserError(f"holds several weights that fit {models.name}: {names}; name one with {_KEY}")
+        fit = others[0] if others else None
+    reasons: list[str] = []
+    if fit is None:
+        fits = [_converted(models, name, value, num_classes, reasons) for name, value in sound.items()]
+        fit = next((one for one in fits if one is not None), None)
+    if fit is None:
+        raise UserError(_explain(models, sound, first, num_classes, reasons))
+    alike = [name for name, value in every.items() if 2 * len(value) >= len(fit.form.state_dict)]
+    left = [name for name in dict.fromkeys([usual, *passed_by, *alike]) if name and name != fit.name]
+    note = (fit.name or "bare state dict") + str(fit.form)
+    return fit, note + (f"; {weights.some(left)} left aside" if left else "")
 
 
-def _load_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: is a damaged safetensors file ({error}); fetch it again") from None
-
-
-def _load_pickle(path: Path) -> Any:
-    import torch
-
-    # Training checkpoints keep their command line; a Namespace only ever holds values.
-    allowed = [argparse.Namespace]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # the bytes are untrusted: a damaged file can raise anything at all
-        raise UserError(_refusal(path, str(error))) from None
+def _different(fits: list[_Fit]) -> list[_Fit]:
+    """The first of those that hold the same weights under several names."""
+    kept: list[_Fit] = []
+    for fit in fits:
+        if not any(weights.are_equal(fit.form.state_dict, other.form.state_dict) for other in kept):
+            kept.append(fit)
+    return kept
 
 
-def _refusal(path: Path, message: str) -> str:
-    """Why torch would not load the file, in one line with what to do."""
-    named = _named_globals(path)
-    if "TorchScript" in message:
-        return f"{path}: is a TorchScript archive, which is code; {_RESAVE}"
-    if any(name.startswith("torch.nn.modules.") for name in named):
-        return f"{path}: holds a whole pickled model, which is code, instead of its weights; {_RESAVE}"
-    found = re.search(r"unsupported GLOBAL:? (?:GLOBAL )?(\S+)", message, re.IGNORECASE)
-    foreign = [name for name in named if not name.startswith(("torch.", "collections.", "argparse.Namespace"))]
-    if found or foreign:
-        offending = found[1] if found else foreign[0]
-        return f"{path}: refused, it would run or build {offending!r}, more than weights need; {_RESAVE}"
-    with open(path, "rb") as stream:
-        start = stream.read(24)
-    return (
-        f"{path}: is no PyTorch checkpoint, or a damaged or truncated one (it begins with {start!r}); "
-        f"fetch it again, or {_RESAVE}"
-    )
+def _fitting(models: _Models, name: str, state_dict: Weights, num_classes: int | None) -> _Fit | None:
+    """These weights in the form that fits the model; None if none does."""
+    for form in weights.forms(state_dict):
+        if fit := _complete(models, name, form, num_classes):
+            return fit
+    return None
 
 
-def _named_globals(path: Path) -> list[str]:
-    """Every class and function that a checkpoint's pickles name, as far as they can be read. Nothing is unpickled."""
-    names: list[str] = []
-    with suppress(Exception):  # untrusted bytes: what was found before the damage counts
-        data = path.read_bytes()
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-        stream = io.BytesIO(data)
-        while True:  # the format before PyTorch 1.6 is several pickles in a row
-            strings: list[str] = []
-            memo: list[Any] = []
-            value = None  # what the last instruction pushed, if that is known
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "MEMOIZE":
-                    memo.append(value)
-                    continue
-                value = memo[argument] if opcode.name in ("BINGET", "LONG_BINGET") and memo else argument
-                if opcode.name == "GLOBAL":
-                    names.append(argument.replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    names.append(".".join(strings[-2:]))
-                elif isinstance(value, str):
-                    strings.append(value)
-    return names
-
-
-def _find(loaded: Any, path: Path, which: str | None) -> tuple[Mapping[str, Any], str, list[str]]:
-    """Descend to the state dict. Returns it, the keys that led to it joined by dots, and other weights passed by."""
-    taken: list[str] = []
-    left: list[str] = []
-    while isinstance(loaded, Mapping) and len(taken) < _DEEPEST:
-        nested = [key for key, value in loaded.items() if isinstance(value, Mapping)]
-        candidates = [key for key in (*_PLAIN, *_AVERAGED) if key in nested]
-        if which is not None and which in nested:
-            key, which = which, None
-        elif candidates:
-            key = candidates[0]
-        else:
-            break
-        left += [other for other in candidates if other != key]
-        taken.append(key)
-        loaded = loaded[key]
-    if which is not None:
-        others = [".".join(taken), *left] if taken else []
-        raise UserError(
-            f"{path}: has no weights under {which!r}"
-            + (f"; it has {', '.join(others)}" if others else "; it is a bare state dict")
-        )
-    if not isinstance(loaded, Mapping) or not loaded:
-        kind = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
-        raise UserError(
-            f"{path}: holds {kind}{' under ' + '.'.join(taken) if taken else ''} where weights were expected; {_RESAVE}"
-        )
-    return loaded, ".".join(taken), left
-
-
-def _without_prefixes(state_dict: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """The state dict with the prefixes of wrappers removed that every key has, and what was removed."""
-    removed = ""
-    while prefix := next((p for p in _PREFIXES if all(str(key).startswith(p) for key in state_dict)), None):
-        state_dict = {key[len(prefix) :]: value for key, value in state_dict.items()}
-        removed += prefix
-    return state_dict, removed
-
-
-def _check_tensors(state_dict: Mapping[Any, Any], path: Path) -> None:
-    import torch
-
-    if not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
-        raise UserError(f"{path}: has no weights, only {_some(map(str, state_dict))}; {_RESAVE}")
-    size_bytes = path.stat().st_size
-    for key, value in state_dict.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise UserError(f"{path}: {key!r} is a {type(value).__name__} where a tensor was expected; {_RESAVE}")
-        # A few bytes can claim a tensor that no machine holds: strides of zero repeat one value for ever.
-        if value.is_meta or value.layout != torch.strided or value.numel() * value.element_size() > size_bytes:
-            raise UserError(f"{path}: {key!r} has shape {tuple(value.shape)} but not as much data; {_RESAVE}")
-
-
-def head_classes(model_name: str, state_dict: Mapping[str, torch.Tensor]) -> int:
-    """Number of classes, read from the layer of the checkpoint that timm calls the model's classifier.
-
-    Raises UserError that does not name the file: the caller knows it.
-    """
+def _complete(models: _Models, name: str, form: Form, num_classes: int | None) -> _Fit | None:
+    """The form with what the model has besides, if it fits then."""
     from . import architectures
 
-    architectures.require_known(model_name)
-    names = classifiers(model_name)
-    for name in names:
+    classes = num_classes or head_classes(models.name, form.state_dict)
+    if classes is None and architectures.classifiers(models.name):
+        return None
+    model = models.of(classes)
+    own = model.state_dict()
+    form = weights.completed(form, own)
+    return None if weights.misfit(form.state_dict, own) else _Fit(name, form, classes or model.num_classes)
+
+
+def _converted(
+    models: _Models, name: str, state_dict: Weights, num_classes: int | None, reasons: list[str]
+) -> _Fit | None:
+    """As `_fitting`, of weights in another layout that timm turns into its own. Adds to `reasons` why not."""
+    from . import layouts
+
+    for form in weights.forms(state_dict):
+        converted, why_not = layouts.by_timm(models.name, models.of(num_classes), form.state_dict)
+        reasons += [why_not] if why_not and why_not not in reasons else []
+        if converted is not None:
+            named = Form(converted, form.removed, (*form.notes, "layout converted by timm"))
+            if fit := _complete(models, name, named, num_classes):
+                return fit
+    return None
+
+
+def head_classes(model_name: str, state_dict: Weights) -> int | None:
+    """Number of classes, read from the layer of the checkpoint that timm calls the model's classifier, if it has it."""
+    from . import architectures
+
+    for name in architectures.classifiers(model_name):
         for key in (f"{name}.weight", f"{name}.bias"):
             if key in state_dict and state_dict[key].ndim:
                 return len(state_dict[key])
-    wanted = " or ".join(f"{name}.weight" for name in names) or "a classifier that timm knows"
-    raise UserError(
-        f"has no {wanted}, the head of {model_name}, to count the classes of; give --num_classes "
-        f"(its keys: {_some(state_dict)})"
-    )
+    return None
 
 
-def classifiers(model_name: str) -> list[str]:
-    """Names of the head's layers in timm's configuration of the model; most models have one."""
-    from timm.models import get_pretrained_cfg
+def _explain(
+    models: _Models, sound: Mapping[str, Weights], first: str, num_classes: int | None, reasons: list[str]
+) -> str:
+    """What does not fit, and what to set."""
+    from . import family
 
-    config = get_pretrained_cfg(model_name, allow_unregistered=True)
-    names = config.classifier if config else None
-    return [names] if isinstance(names, str) else list(names or ())
+    form = weights.unwrapped(sound[first])
+    counted = head_classes(models.name, form.state_dict)
+    model = models.of(num_classes or counted)
+    own = model.state_dict()
+    form = weights.completed(form, own)
+    wrong = weights.misfit(form.state_dict, own)
+    classes = num_classes or counted or model.num_classes
+    under = f" under {first!r}" if first else ""
+    advice: list[str] = []
+    for name, state_dict in sound.items():
+        for prefix, part in weights.parts(state_dict, least=len(own) // 2):
+            if _complete(models, name, Form(part, "", ()), num_classes):
+                advice.append(f"the part {'.'.join(filter(None, [name, prefix]))!r} fits, name it with {_KEY}")
+    if num_classes and counted and counted != num_classes:
+        advice.append(
+            f"its head has {counted} classes, so leave out --num_classes (in settings: models.<name>.num_classes) or "
+            "correct it"
+        )
+    if nearest := family.closest(models.name, form.state_dict):
+        near, share = nearest
+        degree = "fits it" if share == 1 else f"is closest ({share:.0%} of the weights)"
+        advice.append(f"{near} {degree}, set {_NAME}")
+    if not advice:
+        advice.append(f"no model of that family is closer, check {_NAME}")
+    if len(sound) > 1:
+        advice.append(f"other weights in it: {weights.some(name for name in sound if name != first)}")
+    advice += reasons
+    return f"the weights{under} do not fit {models.name} with {classes} classes: keys {wrong}; {'; '.join(advice)}"
 
 
-def load_into(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Load every weight, or raise UserError that lists what is missing, surplus, of another shape or not finite.
+def load_into(model: torch.nn.Module, state_dict: Weights) -> None:
+    """Load every weight, or raise UserError, without the file's name, that says which is of another type or not finite.
 
-    path: of the checkpoint, for the message.
+    state_dict: with the keys and shapes of the model.
     """
     import torch
 
-    own = model.state_dict()
-    wrong = []
-    if missing := [key for key in own if key not in state_dict]:
-        wrong.append(f"{len(missing)} missing: {_some(missing)}")
-    if surplus := [key for key in state_dict if key not in own]:
-        wrong.append(f"{len(surplus)} unexpected: {_some(surplus)}")
-    shapes = [
-        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(tensor.shape)}"
-        for key, tensor in own.items()
-        if key in state_dict and state_dict[key].shape != tensor.shape
-    ]
-    if shapes:
-        wrong.append(f"{len(shapes)} of another shape: {_some(shapes)}")
-    if wrong:
-        raise UserError(
-            f"{path}: does not fit the model; check --model_name and --num_classes; keys {'; '.join(wrong)}"
-        )
-    for key, tensor in own.items():
+    for key, tensor in model.state_dict().items():
         value = state_dict[key]
         if value.is_floating_point() != tensor.is_floating_point() or value.is_quantized:
-            raise UserError(f"{path}: {key} is {value.dtype} where {tensor.dtype} was expected; {_RESAVE}")
+            raise UserError(f"{key} is {value.dtype} where {tensor.dtype} was expected; {unpickling.RESAVE}")
         # in the model's own type, as which a large float64 may overflow
         bad = value.numel() - int(torch.isfinite(value.to(tensor.dtype)).sum())
         if bad:
-            raise UserError(f"{path}: {key} has {bad} values that are NaN or infinite; use an earlier checkpoint")
+            raise UserError(f"{key} has {bad} values that are NaN or infinite; use an earlier checkpoint")
     model.load_state_dict(state_dict, strict=True)
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few of many names."""
-    names = list(names)
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

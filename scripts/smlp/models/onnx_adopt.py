@@ -255,6 +255,7 @@ def _open_axes(model: onnx.ModelProto, theirs: ReadyMade) -> list[str]:
     changes = []
     if theirs.batch:
         changes.append(f"batch of {theirs.batch} freed")
+        _free_reshapes(model, theirs.batch)
     if have[1:] != size:
         changes.append(f"image size set to {height}x{width}")
     if changes:
@@ -263,6 +264,31 @@ def _open_axes(model: onnx.ModelProto, theirs: ReadyMade) -> list[str]:
         image.CopyFrom(onnx.helper.make_tensor_value_info(image.name, kind, [batch, *size]))
         del model.graph.value_info[:]  # shapes that hold no longer
     return changes
+
+
+def _free_reshapes(model: onnx.ModelProto, batch: int) -> None:
+    """Let reshapes to a size that begins with the fixed batch take any, as exporters write them if told of one batch.
+
+    Whether that is what they mean, the proof shows: it compares with the file as it was given.
+    """
+    graph = model.graph
+    known = {tensor.name: tensor for tensor in graph.initializer if not onnx_files.is_outside(tensor)}
+    known |= {
+        node.output[0]: attribute.t
+        for node in graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"
+    }
+    for place, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[0] in known or node.input[1] not in known:
+            continue
+        sizes = onnx.numpy_helper.to_array(known[node.input[1]]).tolist()
+        zero_is_zero = any(attribute.name == "allowzero" and attribute.i for attribute in node.attribute)
+        if len(sizes) > 1 and sizes[0] == batch and not (zero_is_zero and -1 in sizes):
+            sizes[0] = 0 if -1 in sizes else -1
+            name = f"{_OURS}sizes{place}"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(sizes, np.int64), name))
+            node.input[1] = name
 
 
 def _adapt_input(model: onnx.ModelProto, theirs: ReadyMade) -> list[str]:

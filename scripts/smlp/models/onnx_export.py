@@ -26,7 +26,11 @@ _DYNAMO_OPSET = 18
 
 
 class CannotExport(Exception):
-    """Why an exporter cannot express a model, in one line."""
+    """Why an exporter cannot express a model, in one line. helps: an opset that was seen to help."""
+
+    def __init__(self, why: str, helps: int | None = None) -> None:
+        super().__init__(why)
+        self.helps = helps
 
 
 def write(
@@ -43,21 +47,22 @@ def write(
         try:
             _by[exporter](model, example, scratch, opset)
         except CannotExport as error:
-            raise UserError(
-                f"{name}: opset {opset} cannot express it ({error}); {_advice(model, example, opset, exporter)}"
-            ) from None
+            advice = _advice(model, example, opset, exporter, error.helps)
+            raise UserError(f"{name}: opset {opset} cannot express it ({error}); {advice}") from None
         written = onnx_files.read(scratch)
         onnx_files.save(written, path, scratch.parent)
     return onnx_files.read(path)
 
 
-def _advice(model: torch.nn.Module, example: torch.Tensor, opset: int, exporter: str) -> str:
+def _advice(model: torch.nn.Module, example: torch.Tensor, opset: int, exporter: str, helps: int | None) -> str:
     """What to do about a model that an opset cannot express; a higher one only if that was seen to help."""
-    higher = [version for version in onnx_graph.OPSETS if version > opset]
-    helps = None
+    newest = onnx_graph.OPSETS[-1]
+    if exporter == "dynamo" and helps is None:
+        return "choose another model, or bring its ONNX file (models.<name>.onnx)"
+    higher = [] if helps else [version for version in onnx_graph.OPSETS if version > opset]
     while higher:  # the newest first, which mostly decides it; then halving
         version = higher[-1] if helps is None else higher[len(higher) // 2]
-        if _expresses(model, example, version, exporter):
+        if _expresses(model, example, version):
             helps, higher = version, [lower for lower in higher if lower < version]
         elif helps is None:
             break
@@ -65,18 +70,15 @@ def _advice(model: torch.nn.Module, example: torch.Tensor, opset: int, exporter:
             higher = [above for above in higher if above > version]
     if helps is not None:
         return f"opset {helps} can: set export.opset_version (--opset_version) to it"
-    newest = onnx_graph.OPSETS[-1]
-    if exporter == "dynamo":
-        return f"no opset up to {newest} does; choose another model, or bring its ONNX file (models.<name>.onnx)"
     return (
         f"no opset up to {newest} does with this exporter; torch's newer one may: export.exporter: dynamo with "
         f"export.opset_version: {_DYNAMO_OPSET} (--exporter dynamo --opset_version {_DYNAMO_OPSET})"
     )
 
 
-def _expresses(model: torch.nn.Module, example: torch.Tensor, opset: int, exporter: str) -> bool:
+def _expresses(model: torch.nn.Module, example: torch.Tensor, opset: int) -> bool:
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(CannotExport):
-        _by[exporter](model, example, Path(folder, "model.onnx"), opset)
+        _torchscript(model, example, Path(folder, "model.onnx"), opset)
         return True
     return False
 
@@ -121,13 +123,20 @@ def _dynamo(model: torch.nn.Module, example: torch.Tensor, path: Path, opset: in
     if onnx_graph.opset(written) != opset:
         try:
             written = onnx.version_converter.convert_version(written, opset)
+            if not onnx_files.is_large(written):
+                onnx.checker.check_model(written)
         except Exception as error:  # the converter's own exceptions share no narrower base
-            raise CannotExport(f"onnx's version converter cannot lower it: {_first_line(error)}") from None
+            raise CannotExport(
+                f"onnx's version converter cannot lower it: {_first_line(error)}", _DYNAMO_OPSET
+            ) from None
     _forget_sources(written)
-    onnx_files.save(written, path.with_name("lowered.onnx"), path.parent)
-    for suffix in (".onnx", onnx_files.DATA):
-        path.with_suffix(suffix).unlink(missing_ok=True)
-    onnx_files.save(onnx_files.read(path.with_name("lowered.onnx")), path, path.parent)
+    lowered = path.with_name("lowered.onnx")
+    onnx_files.save(written, lowered, path.parent)
+    if onnx_files.is_large(written):
+        written = onnx_files.parse(lowered)
+    for old in (path, path.with_suffix(onnx_files.DATA)):
+        old.unlink(missing_ok=True)
+    onnx_files.save(written, path, path.parent)
 
 
 def _forget_sources(model: onnx.ModelProto) -> None:

@@ -137,6 +137,13 @@ class Spec:
             stated["input_size"] = (3, *self.image_size)
         return _from_data_config(self.of, stated, self.resize)
 
+    def hint(self) -> str:
+        """What to know about it; "" if nothing. Many models score higher at the size that timm tests them at."""
+        if not self.needs_timm or self != Spec(self.of):
+            return ""
+        tested = dataclasses.replace(self, test=True).resolve()
+        return "" if tested == self.resolve() else f"timm scores {self.of} with {tested}; {TIMM_TEST} takes that"
+
     def _base(self) -> Facts:
         """What the model itself states, as timm's resolve_data_config returns it."""
         if not self.of and self.image_size:  # everything is stated

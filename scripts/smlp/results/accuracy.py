@@ -65,8 +65,14 @@ def published_notes(
         if _comparable(record, lines):
             continue
         found = _of_checkpoint(record, lines)
-        checksum = (record.facts.get("start") or {}).get("sha256")
-        if found and found[0].images == record.facts["images"]:
+        start = record.facts.get("start") or {}
+        checksum = start.get("sha256")
+        if start.get("key"):
+            note = (
+                f"published accuracies are not shown: the weights {start['key']!r} were chosen among those in the "
+                "checkpoint, and nobody says which of them were published."
+            )
+        elif found and found[0].images == record.facts["images"]:
             note = (
                 f"{found[0].value:.2f} % top-1 are published of this checkpoint ({found[0].device}), with another "
                 f"transform: {found[0].transform}; here it is {record.facts.get('transform') or 'not known'}, so that "

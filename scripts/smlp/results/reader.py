@@ -107,7 +107,12 @@ class Published(NamedTuple):
         return f"published {self.device}" + (f", {self.software}" if self.software else "")
 
     def is_of(self, start: Facts) -> bool:
-        """Whether the figure is that of the file that a model starts from, by every checksum that the line gives."""
+        """Whether the figure is that of the file that a model starts from, by every checksum that the line gives.
+
+        A file may hold several weights: nobody tells of those that the user chose.
+        """
+        if start.get("key"):
+            return False
         listed = {"md5": self.checkpoint_md5, "sha256": self.checkpoint_sha256}
         return any(listed.values()) and all(value in ("", start.get(name)) for name, value in listed.items())
 

@@ -92,7 +92,12 @@ class Contents:
         return self.transform(self._sweep.transform(model))
 
     def demo_transform(self, model: str) -> list[str | None]:
-        """As `transform`, of what the images go through that the demo's checkpoint is made from."""
+        """As `transform`, of what the images go through that the demo's checkpoint is made from.
+
+        Also what states where weights are that timm publishes.
+        """
+        if self._sweep.asks_timm(model):
+            return self._timm
         return self.model_transform(model) if self._sweep.trained_on(model) else []
 
     @functools.cached_property

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .. import backends
-from ..core import files
+from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
 from . import settings, targets
@@ -75,10 +75,10 @@ class Sweep:
     # retrieve
 
     def source_file(self, model: str, kind: str, batch: str | None = None) -> list[str]:
-        """The user's checkpoint, ONNX file or ready-made engine, which is watched; a URL is not a file."""
+        """The user's checkpoint, ONNX file or ready-made engine, which is watched; what a server has is no file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        if source == "demo" or "://" in source:
+        if source == "demo" or "://" in source or (kind == "checkpoint" and hub.is_remote(source)):
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")
@@ -87,6 +87,10 @@ class Sweep:
     def trained_on(self, model: str) -> list[str]:
         """What the demo's checkpoint is made from."""
         return self.demo_images if self._models[model]["checkpoint"]["source"] == "demo" else []
+
+    def asks_timm(self, model: str) -> bool:
+        """Whether timm says where a model's weights are."""
+        return self._models[model]["checkpoint"]["source"].startswith(hub.TIMM)
 
     def source_flags(self, model: str, kind: str) -> list[str]:
         """Where a checkpoint or ONNX file comes from, with its checksum and what the user said about the model."""
@@ -129,6 +133,7 @@ class Sweep:
         entry = self._models[model]
         source = {"pth_path" if self._has_checkpoint(model) else "source_onnx_path": self.start(model)}
         about = {"model_name": entry["model_name"], "num_classes": entry.get("num_classes")}
+        about["key"] = entry.get("checkpoint", {}).get("key")
         about["output_name"] = entry.get("onnx", {}).get("output")
         own = {"opset_version": opset.removeprefix("_opset")} if opset else {}
         # a checkpoint's sidecar says what size it is used at

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 
 from .. import backends
+from ..core import hub
 from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..models.preprocessing import Spec
@@ -184,12 +185,27 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
         raise UserError(f"models.{name}: give either checkpoint or onnx, the file to start from")
     if name == settings["dataset"]["name"] and "demo" in settings["dataset"]:
         raise UserError(f"models.{name}: is also the name of the demo dataset, which is in the same folder; rename it")
-    model.setdefault("model_name", name)
-    family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
-    model.setdefault("transform", family)
     for key in ("checkpoint", "onnx"):
         if isinstance(model.get(key), str):
             model[key] = {"source": model[key]}
+    if published := hub.published_name(model.get("checkpoint", {}).get("source", "")):
+        _complete_published(name, model, published)
+    model.setdefault("model_name", name)
+    family = "smlpnet_tiny" if model["model_name"].startswith("smlpnet_") else model["model_name"]
+    model.setdefault("transform", family)
+
+
+def _complete_published(name: str, model: Settings, published: str) -> None:
+    """The name of a model whose checkpoint states its name and tag: each tag has a preprocessing of its own."""
+    architecture = published.partition(".")[0]
+    given, _, tag = model.get("model_name", architecture).partition(".")
+    if given != architecture:
+        raise UserError(
+            f"models.{name}: checkpoint has the weights of {published}, and model_name is {model['model_name']}; "
+            "leave model_name out"
+        )
+    if not tag:  # all tags of ours have the same
+        model["model_name"] = architecture if architecture.startswith("smlpnet_") else published
 
 
 def _check_model(settings: Settings, name: str, model: Settings) -> None:
@@ -208,6 +224,8 @@ def _check_model(settings: Settings, name: str, model: Settings) -> None:
             }
     if model.get("checkpoint", {}).get("source") == "demo" and "demo" not in settings["dataset"]:
         raise UserError(f"models.{name}: a demo checkpoint needs the demo dataset; give the path of your checkpoint")
+    if model.get("checkpoint", {}).get("source") == "demo" and "key" in model["checkpoint"]:
+        raise UserError(f"models.{name}.checkpoint.key: a demo checkpoint holds one model's weights; remove it")
     for backend, section in settings["backends"].items():
         if section.get("graph") == "fused" and not targets.fusible(model):
             raise UserError(f"backends.{backend}.graph: {targets.no_fused_graph(name)}")

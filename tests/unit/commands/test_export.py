@@ -1,6 +1,9 @@
 """The ONNX file computes what the checkpoint does, or it does not appear."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -171,6 +174,44 @@ def test_an_operator_that_the_opset_lacks_is_named(export, tmp_path):
     assert message.startswith("test_coatnet: opset 9 cannot express it (")
     assert message.endswith("; opset 11 can: set export.opset_version (--opset_version) to it")
     assert "\n" not in message
+
+
+def test_no_opset_is_advised_that_does_not_help_and_nothing_else_is_printed(tmp_path):
+    """The exporter prints the whole graph, some of it not from Python."""
+    program = (
+        "import sys, torch; sys.path.insert(0, 'scripts')\n"
+        "from smlp.core import cli; from smlp.models import onnx_export\n"
+        "import numpy as np\n"
+        "class Odd(torch.nn.Module):\n"
+        "    def forward(self, x): return torch.linalg.svdvals(x.mean(1))\n"
+        "from pathlib import Path\n"
+        "images = np.zeros((2, 3, 8, 8), np.float32)\n"
+        "cli.run(lambda _: onnx_export.write(Odd(), images, Path(sys.argv[1]), 11, 'torchscript', 'odd'))\n"
+    )
+    command_line = [sys.executable, "-c", program, tmp_path / "x.onnx"]
+    done = subprocess.run(command_line, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: odd: opset 11 cannot express it (")
+    assert "no opset up to 18 does with this exporter; torch's newer one may" in done.stderr
+
+
+def test_torchs_newer_exporter_gets_the_same_proof(export, tiny, tmp_path):
+    target = tmp_path / "x.onnx"
+    assert export.main(flags(tiny.pth, target, "--exporter", "dynamo", "--opset_version", 18)) == 0
+    model = onnx.load(target)
+    assert onnx_graph.opset(model) == 18 and contents(tmp_path) == ["x.json", "x.onnx"]
+    assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    images = export.photographs(preprocessing.resolve("test_resnet"))
+    np.testing.assert_allclose(onnx_graph.run(target, images), onnx_graph.run(tiny.onnx, images), atol=1e-4)
+    sidecar = json.loads(target.with_suffix(".json").read_text())
+    assert sidecar["compared_with"] == "PyTorch" and sidecar["identity"]["flags"]["exporter"] == "dynamo"
+
+
+def test_an_opset_that_the_newer_exporter_cannot_write_is_refused_with_one_that_it_can(export, tiny, tmp_path):
+    message = refusal(export, tmp_path, tiny.pth, "--exporter", "dynamo")
+    assert message.startswith("test_resnet: opset 11 cannot express it (onnx's version converter cannot lower it: ")
+    assert message.endswith("; opset 18 can: set export.opset_version (--opset_version) to it")
 
 
 def test_a_name_that_does_not_end_in_onnx_is_refused(export, tiny, tmp_path):

@@ -78,8 +78,13 @@ def test_a_batch_that_is_fixed_only_in_the_signature_is_freed(batch, export, tin
 
 
 def test_a_batch_that_the_graph_is_bound_to_is_refused(export, tmp_path):
-    model = reshaped(1)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model = their_onnx.classifier((1, 3, 160, 160), size=8)
+    # as a transformer's token of its class, made for one image
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4), np.float32), "token"))
+    model.graph.node.insert(4, helper.make_node("Concat", ["f", "token"], ["g"], axis=1))
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "W")
+    weights.CopyFrom(numpy_helper.from_array(np.ones((5, 8), np.float32), "W"))
+    model.graph.node[5].input[0] = "g"
     onnx.save(model, tmp_path / "x.onnx")
     message = refusal(export, tmp_path, tmp_path / "x.onnx")
     assert message.startswith(f"{tmp_path / 'x.onnx'}: ONNX Runtime cannot run it at batch 3")
@@ -208,3 +213,22 @@ def test_a_ready_made_file_that_is_no_onnx_is_refused(export, tmp_path):
     (tmp_path / "x.onnx").write_text("PK no")
     assert "x.onnx: is not a valid ONNX file" in refusal(export, tmp_path, tmp_path / "x.onnx")
     assert "none.onnx: no such file" in refusal(export, tmp_path, tmp_path / "none.onnx")
+
+
+def test_the_file_of_torchs_default_exporter_is_accepted(export, tmp_path):
+    """Opset 20, weights beside it, one batch, reshapes to that batch."""
+    import torch
+
+    from smlp.models import architectures
+
+    torch.manual_seed(0)
+    model = architectures.create("test_resnet", 7).eval()
+    source, target = tmp_path / "theirs.onnx", tmp_path / "model.onnx"
+    images = export.photographs(preprocessing.resolve("test_resnet"))
+    torch.onnx.export(model, (torch.from_numpy(images[:1]),), source, verbose=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs.onnx", "theirs.onnx.data"]
+    assert export.main(flags(source, target)) == 0
+    assert onnx_graph.opset(onnx.load(target)) == onnx_graph.opset(onnx.load(source)) >= 18
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(onnx_graph.run(target, images), expected, atol=1e-4)

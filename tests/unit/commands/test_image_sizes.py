@@ -80,10 +80,13 @@ def test_weights_of_another_size_are_refused_where_they_depend_on_it(fetched):
         fetched("test_vit", "--image_size", 96)
 
 
-def test_a_size_that_a_model_cannot_take_is_named(fetched):
+@pytest.mark.parametrize(
+    ("model_name", "size", "own"), [("smlpnet_tiny", 100, 224), ("crossvit_9_240", 288, 240)]
+)  # one at making, one at running it
+def test_a_size_that_a_model_cannot_take_is_named(fetched, model_name, size, own):
     with pytest.raises(UserError) as caught:
-        fetched("smlpnet_tiny", "--image_size", 100)
-    assert "model 'smlpnet_tiny' takes images of 224x224 px, not of 100x100" in str(caught.value)
+        fetched(model_name, "--image_size", size)
+    assert f"model '{model_name}' takes images of {own}x{own} px, not of {size}x{size} (" in str(caught.value)
     assert "choose another image_size" in str(caught.value)
 
 

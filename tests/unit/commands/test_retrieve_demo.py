@@ -163,7 +163,7 @@ def test_checkpoint_is_a_training_checkpoint_of_the_same_bytes(few, tmp_path):
     content = torch.load(io.BytesIO(paths[0].read_bytes()), weights_only=False)
     assert vars(content["args"]) == {"model": "test_resnet", "seed": 0}
     assert content["epoch"] == 0
-    assert checkpoint.load_state_dict(paths[0])[1] == "model"
+    assert checkpoint.load_model("test_resnet", paths[0])[1]["taken"] == "model"
 
 
 def test_batch_norms_carry_the_statistics_of_the_images(few, tmp_path):

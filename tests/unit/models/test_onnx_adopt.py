@@ -98,6 +98,20 @@ def test_a_fixed_batch_is_freed(tmp_path, size):
     same_scores(tmp_path)
 
 
+@pytest.mark.parametrize(("sizes", "as_node"), [([2, 4], False), ([2, -1], False), ([2, 4], True)])
+def test_a_reshape_to_the_fixed_batch_is_freed(tmp_path, sizes, as_node):
+    """As torch's exporter writes it by default."""
+    model = classifier(image=(2, 3, 8, 8))
+    model.graph.node[3].CopyFrom(helper.make_node("Reshape", ["p", "sizes"], ["f"]))
+    value = onnx.numpy_helper.from_array(np.array(sizes), "sizes")
+    if as_node:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["sizes"], value=value))
+    else:
+        model.graph.initializer.append(value)
+    adopt(tmp_path, model)
+    same_scores(tmp_path)
+
+
 def test_free_height_and_width_are_set(tmp_path):
     changes, _, _ = adopt(tmp_path, classifier(image=("batch", "channels", "height", "width")))
     assert changes == ["image size set to 8x8"]

@@ -91,6 +91,23 @@ def test_a_changed_transform_gives_timms_bits(model, stated, asked, pil_loader, 
     assert_same(encoded(noise(333, 250)), Spec.read(stated, model).resolve(), pil_loader, theirs, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("resnet50", "timm scores resnet50 with resize 288 bicubic, center 288x288, mean 0.485 0.456 0.406, std "),
+        ("timm-test", ""),
+        ({"image_size": 224}, ""),  # somebody's own choice
+        ("resnet18.tv_in1k", ""),  # whose test size timm does not tell from its own
+        ("smlpnet_tiny", ""),
+    ],
+    ids=str,
+)
+def test_a_model_that_timm_scores_with_another_transform_is_pointed_out(stated, said):
+    hint = Spec.read(stated, "resnet50").hint()
+    assert hint.startswith(said) and bool(hint) == bool(said)
+    assert not said or hint.endswith("; timm-test takes that")
+
+
 def test_a_transform_that_is_stated_whole_gives_torchvisions_bits(pil_loader, tmp_path):
     """As torchvision's own weights state theirs: resize 320, crop 288; no share of the crop says that exactly."""
     from torchvision import transforms

@@ -53,6 +53,13 @@ def test_the_published_checkpoint_on_other_images_is_not_compared(tmp_path):
     ]
 
 
+def test_weights_that_were_chosen_in_the_published_file_are_not_compared(tmp_path):
+    chosen = {**START, "key": "model_ema"}
+    (row,), table = tabulated(tmp_path, accuracy("pytorch", "fp32", 8, start=chosen, images=50000, transform=WORDS))
+    assert row["published_top1"] is None
+    assert "the weights 'model_ema' were chosen among those in the checkpoint" in table.notes[-1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"), [(WORDS.replace("256", "224"), WORDS.replace("256", "224")), (None, "not known")]
 )
