@@ -58,7 +58,7 @@ def files_of(root: Path, split: str) -> list[Path]:
         if len(found) > 1 and not _are_parts(found):
             raise UserError(
                 f"{root}: which of {', '.join(child.name for child in found[:5])} holds the split {split}? Keep one of "
-                "them here, or parts with numbers"
+                "them here, or parts that are numbered 000, 001, …"
             )
     if len({child.suffix.lower() for child in found}) > 1:
         raise UserError(f"{found[0].parent}: holds archives and tables of the split {split}; keep one or the other")

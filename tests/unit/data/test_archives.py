@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 
 import data_layouts
 import pyarrow
@@ -160,6 +161,18 @@ def test_a_folder_may_be_called_as_an_archive(tmp_path):
     data_layouts.put(tmp_path / "val" / "cats.tar" / "1.png", b"a cat")
     assert packed.locate(tmp_path, "val/cats.tar/1.png") is None
     assert sources.read(tmp_path, dataset.list_images(tmp_path)[0].image) == b"a cat"
+
+
+def test_an_archive_is_never_held_as_a_whole(tmp_path):
+    """64 MB in one archive; listing it and reading every image takes the memory of a few images."""
+    data_layouts.tar(tmp_path / "val.tar", [(f"a/{number}.png", bytes(1 << 20)) for number in range(64)])
+    tracemalloc.start()
+    try:
+        entries = dataset.list_images(tmp_path)
+        assert {len(sources.read(tmp_path, entry.image)) for entry in entries} == {1 << 20}
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # tables
