@@ -28,7 +28,7 @@ rule export_onnx:
         flags=lambda wildcards: sweep.export_flags(wildcards.model, wildcards.opset),
         transform=of_model(contents.model_transform),
         code=code_digest("export"),
-        tools=versions(["torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy"]),
+        tools=versions(["torch", "torchvision", "timm", "einops", "onnx", "onnxscript", "onnxruntime", "numpy"]),
     message:
         "{wildcards.model}: export the {wildcards.graph} graph to ONNX and prove it"
     shell:

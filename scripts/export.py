@@ -36,7 +36,7 @@ from smlp.core.provenance import Facts
 from smlp.data.transform import Transform
 from smlp.models import onnx_files, preprocessing
 
-PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxruntime", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "einops", "onnx", "onnxscript", "onnxruntime", "numpy")
 PROOF_BATCHES = (1, 3)
 
 
