@@ -113,13 +113,13 @@ def require_classes(shard_folders: Iterable[str | os.PathLike], num_classes: int
         found = facts.get("classes") if isinstance(facts.get("classes"), int) else None
         labels = facts.get("labels")
         told = {**labels, "left_out": facts.get("left_out")} if isinstance(labels, dict) else {}
-        why = None if num_classes is None else _not_theirs(found, told, num_classes, whose)
+        why = None if num_classes is None else not_theirs(found, told, num_classes, whose)
         if why:
             raise UserError(f"{sidecar_path(folder)}: {why}")
     return found
 
 
-def _not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str) -> str | None:
+def not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str) -> str | None:
     """Why labels are not indices of `num_classes` classes, and how to mend it; None if they may well be.
 
     classes: of how many classes they are indices, None if nobody states it; labels: how they were found (classes.label)
@@ -162,7 +162,7 @@ def _not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str
 
 
 def _numbers_not_theirs(labels: Facts, num_classes: int, whose: str, behind: bool) -> str | None:
-    """As `_not_theirs`, of labels whose file does not state how many classes there are."""
+    """As `not_theirs`, of labels whose file does not state how many classes there are."""
     lowest, highest, present = (labels.get(key) for key in ("lowest", "highest", "present"))
     if highest is None:
         return None

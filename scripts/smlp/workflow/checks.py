@@ -22,6 +22,7 @@ class Checks:
 
     def __init__(self, sweep: Sweep, complete: Settings, contents: Contents, is_asked: bool = True) -> None:
         self._sweep, self._contents, self._is_asked = sweep, contents, is_asked
+        self._models = complete["models"]
         self._calibration = {"root": sweep.data_root, **complete["calibration"]}
         self._as_bytes = complete["dataset"]["pixels"] == "uint8"
 
@@ -36,6 +37,10 @@ class Checks:
         self._contents.require_images()
         if left_out := self._contents.left_out:
             cli.say(f"{self._sweep.data_root}: left out: {dataset.in_words(left_out)}")
+        for model, entry in self._models.items():
+            stated = entry.get("num_classes")
+            if why := stated and self._contents.not_of(stated, f"models.{model}.num_classes"):
+                raise UserError(f"{self._sweep.data_root}: {why}")
         need_bytes = images = 0
         for transform, model in {self._sweep.transform(model): model for model in self._sweep.models}.items():
             missing = [shard for shard in self._sweep.shards if not Path(self._sweep.shard(transform, shard)).exists()]

@@ -17,7 +17,7 @@ from .. import backends
 from ..core.cli import UserError
 from ..core.provenance import versions
 from ..data import archives, dataset, listing, packed, sources
-from ..data.manifest import images_digest, images_of_shard
+from ..data.manifest import images_digest, images_of_shard, not_theirs
 from ..models import onnx_files
 from .plan import Cell, Sweep
 from .targets import Settings
@@ -125,6 +125,11 @@ class Contents:
     def left_out(self) -> dict[str, int]:
         """What is beside the user's images and not taken, in words, and how many."""
         return self._listed.left_out
+
+    def not_of(self, num_classes: int, whose: str) -> str | None:
+        """Why the labels of the user's images are not those of `whose` number of classes; None if they may well be."""
+        facts = self._listed.facts or {}
+        return not_theirs(facts.get("classes"), {**facts, "left_out": self.left_out}, num_classes, whose)
 
     def count(self, shard: int) -> int:
         """How many of the user's images a shard has."""

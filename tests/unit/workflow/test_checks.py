@@ -40,6 +40,18 @@ def test_what_is_there_is_enough(folder):
     assert found.images() == found.calibration() == []
 
 
+def test_a_stated_number_of_classes_is_that_of_the_images(folder):
+    def asked(num_classes, **dataset):
+        models = {"mine": {**MODELS["mine"], "num_classes": num_classes}}
+        about = {"name": "photos", "root": "data", "shards": 2, **dataset}
+        return needed(models=models, dataset=about)[0].images()
+
+    assert asked(2) == asked(3, background_class=0) == []
+    wrong = "^data: the data set has 2 class folders, but models.mine.num_classes gives 10 classes.* dataset.classes"
+    with pytest.raises(UserError, match=wrong):
+        asked(10)
+
+
 @pytest.mark.parametrize(
     ("calibration", "named"),
     [
