@@ -72,7 +72,7 @@ def test_bins_to_calibrate_with(data, tmp_path, capfd):
     assert [row.index for row in rows] == list(range(6))
     assert {row.sha256 for row in rows}.isdisjoint(dataset.checksums([scored / "manifest.csv"]))
     sidecar = json.loads((tmp_path / "calibration.json").read_text())
-    assert sidecar["drawn"] == {"images": 6, "seed": 3, "not_in": [str(scored)]}
+    assert sidecar["drawn"] == {"images": 6, "seed": 3, "not_in": [str(scored)], "near_copies": []}
     assert sidecar["split"] == "train"
 
     info = TensorInfo("input", np.dtype(np.float32), (None, 3, 224, 224))
