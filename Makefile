@@ -35,15 +35,18 @@ why: setup
 
 # Whole sweeps and everything else at the same time: each leaves a processor idle half of the time. `set -m`: what runs in
 # the background would ignore Ctrl-C, and so would the commands that its tests interrupt.
-SWEEPS := tests/workflow
+# Sweeps that copy a finished one (fixtures of tests/workflow/conftest.py) stay together.
+BESIDE := $(patsubst %,tests/workflow/test_%.py,shared_store slurm toy_backend transform_sweeps variant_sweeps)
+SWEEPS := tests/workflow $(BESIDE:%=--ignore=%)
 OTHERS := --ignore=tests/workflow
 test: lint
 ifdef PYTEST_FLAGS
 	@$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
 else
 	@set -m; log=$$(mktemp); status=0; \
-	$(VENV_PYTHON) -m pytest $(OTHERS) > "$$log" 2>&1 & others=$$!; \
-	trap 'kill $$others 2> /dev/null || true; rm -f "$$log"' EXIT; \
+	{ $(VENV_PYTHON) -m pytest $(BESIDE) || status=$$?; \
+	  $(VENV_PYTHON) -m pytest $(OTHERS) || status=$$?; exit $$status; } > "$$log" 2>&1 & others=$$!; \
+	trap 'kill -- -$$others 2> /dev/null || true; rm -f "$$log"' EXIT; \
 	$(VENV_PYTHON) -m pytest $(SWEEPS) || status=$$?; \
 	wait $$others || status=$$?; \
 	cat "$$log"; exit $$status

@@ -5,13 +5,14 @@ Read in place and as a stream: a row group of any size is never held as a whole.
 
 from __future__ import annotations
 
+import atexit
 import bisect
 import contextlib
 import functools
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..core.cli import UserError
@@ -39,10 +40,17 @@ class _Stream:
     group = -1
     first = 0  # row of the group that `batch` begins with
     batch: Any = None
-    batches: Iterator[Any] = iter(())
+    batches: Generator[Any, None, None] | None = None
 
 
 _stream = _Stream()
+
+
+@atexit.register
+def _close() -> None:
+    """Close the file while the modules that this needs are still there."""
+    if _stream.batches:
+        _stream.batches.close()
 
 
 def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = None) -> Table:
@@ -125,7 +133,7 @@ def _row(table: Table, group: int, row: int) -> bytes | None:
     return value.as_py()
 
 
-def _batches(table: Table, group: int) -> Iterator[Any]:
+def _batches(table: Table, group: int) -> Generator[Any, None, None]:
     with _file(table.path) as file:
         yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[table.image], use_threads=False)
 

@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import tracemalloc
+from pathlib import Path
 
 import data_layouts
 import pyarrow
@@ -232,3 +235,12 @@ def test_a_row_group_is_never_held_as_a_whole(tmp_path):
         assert rows.read(tmp_path / "val.parquet", str(row)) == images[row]
         held = max(held, pyarrow.total_allocated_bytes() - before)
     assert held < 16 << 20
+
+
+def test_a_process_that_has_read_rows_ends_without_a_word(tmp_path):
+    data_layouts.hub_parquet(tmp_path, SAMPLES)
+    image = sources.find(tmp_path, "val").pictures[0].image
+    text = f"from smlp.data import sources\nsources.read({str(tmp_path)!r}, {image!r})"
+    folder = Path(rows.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
