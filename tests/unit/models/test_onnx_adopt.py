@@ -108,7 +108,8 @@ def test_a_reshape_to_the_fixed_batch_is_freed(tmp_path, sizes, as_node):
         model.graph.node.insert(0, helper.make_node("Constant", [], ["sizes"], value=value))
     else:
         model.graph.initializer.append(value)
-    adopt(tmp_path, model)
+    changes, _, theirs = adopt(tmp_path, model)
+    assert "batch of 2 freed" in changes and theirs.batch == 2
     same_scores(tmp_path)
 
 
@@ -276,7 +277,8 @@ def test_a_batch_norm_in_training_mode_inside_a_function_is_refused(tmp_path):
 
 
 def test_a_trained_batch_norm_is_accepted(tmp_path):
-    adopt(tmp_path, their_onnx.with_batch_norm(classifier()))
+    changes, made, _ = adopt(tmp_path, their_onnx.with_batch_norm(classifier()))
+    assert changes == [] and "BatchNormalization" in onnx_graph.node_counts(made)
 
 
 def test_a_newer_ir_version_is_accepted(tmp_path):
