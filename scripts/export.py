@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             start=made_from.start,
         )
         files.write_json(files.sidecar_path(partial), sidecar)
-    if not onnx_files.own_data(flags.onnx_path) or onnx_files.DATA not in sidecar["identity"]["files"]:
+    if onnx_files.DATA not in sidecar["identity"]["files"]:
         flags.onnx_path.with_suffix(onnx_files.DATA).unlink(missing_ok=True)  # of an earlier file that was larger
     cli.say(
         f"{flags.onnx_path}: opset {facts['opset']}, {facts['macs'] / 1e9:.2f} GMACs per image, "

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -83,42 +84,27 @@ def _expresses(model: torch.nn.Module, example: torch.Tensor, opset: int) -> boo
     return False
 
 
-def _torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+def _export(model: torch.nn.Module, example: torch.Tensor, path: Path, opset: int, **by: Any) -> None:
+    """by: which exporter, and what only it takes."""
+    names = {"input_names": [onnx_graph.INPUT], "output_names": [onnx_graph.OUTPUT]}
+    # the newer exporter also lets through what torch.export raises; the older one's other errors are bugs
+    expected = (torch.onnx.OnnxExporterError, RuntimeError) if by["dynamo"] else torch.onnx.OnnxExporterError
     with _quiet(), torch.inference_mode():
         try:
-            torch.onnx.export(
-                model,
-                (example,),
-                str(path),
-                opset_version=opset,
-                input_names=[onnx_graph.INPUT],
-                output_names=[onnx_graph.OUTPUT],
-                dynamic_axes={onnx_graph.INPUT: {0: "batch"}, onnx_graph.OUTPUT: {0: "batch"}},
-                do_constant_folding=True,
-                dynamo=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
+            torch.onnx.export(model, (example,), str(path), opset_version=opset, **names, **by)
+        except expected as error:
             raise CannotExport(_first_line(error)) from None
+
+
+def _torchscript(model: torch.nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
+    axes = {onnx_graph.INPUT: {0: "batch"}, onnx_graph.OUTPUT: {0: "batch"}}
+    _export(model, example, path, opset, dynamo=False, dynamic_axes=axes, do_constant_folding=True)
 
 
 def _dynamo(model: torch.nn.Module, example: torch.Tensor, path: Path, opset: int) -> None:
-    batch = torch.export.Dim("batch", min=1)
-    with _quiet(), torch.inference_mode():
-        try:
-            torch.onnx.export(
-                model,
-                (example,),
-                str(path),
-                opset_version=max(opset, _DYNAMO_OPSET),
-                input_names=[onnx_graph.INPUT],
-                output_names=[onnx_graph.OUTPUT],
-                dynamic_shapes=({0: batch},),
-                dynamo=True,
-                external_data=True,
-                verbose=False,
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-            raise CannotExport(_first_line(error)) from None
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    newest = max(opset, _DYNAMO_OPSET)
+    _export(model, example, path, newest, dynamo=True, dynamic_shapes=shapes, external_data=True, verbose=False)
     written = onnx_files.read(path)
     if onnx_graph.opset(written) != opset:
         try:

@@ -50,9 +50,12 @@ class Contents:
         """The files in which an ONNX file keeps weights; most keep none, and are searched once for each content."""
         digest = self.watch.digest(file)
         known = self.watch.recall("weights beside") or {}
+        if known.get(digest) is False:
+            return []
+        found = onnx_files.companions(file)
         if digest not in known:
-            self.watch.remember("weights beside", {**known, digest: bool(onnx_files.companions(file))})
-        return onnx_files.companions(file) if self.watch.recall("weights beside")[digest] else []
+            self.watch.remember("weights beside", {**known, digest: bool(found)})
+        return found
 
     def options(self, cell: Cell) -> list[str]:
         """The files that options of compiling name."""
