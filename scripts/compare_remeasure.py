@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from smlp.core import cli, environment, files, identity
 from smlp.core.cli import UserError
@@ -23,12 +22,6 @@ from smlp.results.history import Entry, Key, Row
 _MEASURE = Path(__file__).with_name("measure.py")
 
 Rates = tuple[list[float], list[float]]
-
-
-class Engine(NamedTuple):
-    """One side of a row: the words that measure.py is called with, but for where to write."""
-
-    words: list[str]
 
 
 def measure_in_turn(
@@ -60,7 +53,7 @@ def measure_in_turn(
             for key in keys:
                 cli.say(f"round {number + 1} of {rounds}: {key}")
                 order = (0, 1) if number % 2 == 0 else (1, 0)
-                facts: dict[int, Facts] = {side: _measure(engines[key][side], Path(scratch)) for side in order}
+                facts: dict[int, Facts] = {side: measure_load(engines[key][side], Path(scratch)) for side in order}
                 ways = [facts[side].get("throughput_way") for side in (0, 1)]
                 _add(found, key, [facts[side]["images_per_s"] for side in (0, 1)])
                 if all(ways):
@@ -80,8 +73,8 @@ def _can_run(row: Row | None) -> bool:
     return row.source.parent.name != "imported" and not row.figures.get("emulated")
 
 
-def _engine(row: Row, folder: Path, bounded: Sequence[str]) -> Engine:
-    """How to measure a row of the sweep in `folder`.
+def _engine(row: Row, folder: Path, bounded: Sequence[str]) -> list[str]:
+    """The words that measure.py is called with for a row of the sweep in `folder`, but for where to write.
 
     Paths are those of the sweep's own files: of the engine its sidecar's, of images those of its bins' folders.
     """
@@ -96,7 +89,7 @@ def _engine(row: Row, folder: Path, bounded: Sequence[str]) -> Engine:
         if not environment.unasked({str(name): str(value)}, {}):
             raise UserError(f"{row.source}: asks for the variable {name}, which changes nothing that is measured")
         words += [environment.FLAG, f"{name}={value}"]
-    return Engine([*words, *bounded])
+    return [*words, *bounded]
 
 
 def _engine_file(folder: Path, facts: Facts, row: Row) -> Path:
@@ -138,11 +131,11 @@ def _escaped(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def _measure(engine: Engine, scratch: Path) -> Facts:
-    """One load. Raises UserError with what measure.py said if it failed."""
+def measure_load(words: Sequence[str], scratch: Path) -> Facts:
+    """One load, measured by a fresh process. words: --model first. Raises UserError with what measure.py said."""
     output = scratch / "load.json"
     done = subprocess.run(
-        [sys.executable, str(_MEASURE), *engine.words, "--output", str(output)],
+        [sys.executable, str(_MEASURE), *words, "--output", str(output)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -151,5 +144,5 @@ def _measure(engine: Engine, scratch: Path) -> Facts:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        raise UserError(f"{engine.words[1]}: cannot be measured: {said[-1] if said else f'status {done.returncode}'}")
+        raise UserError(f"{words[1]}: cannot be measured: {said[-1] if said else f'status {done.returncode}'}")
     return files.read_json(output, "what measure.py measured")["smlp"]
