@@ -112,7 +112,7 @@ def tabulate(flags: argparse.Namespace) -> None:
     if flags.history:
         records = (of_accuracy, of_throughput, accuracy, throughput)
         entry = finished.make_entry(*records, flags.references, flags.settings, "this sweep")
-        sections = series.make_sections(entry, history.read_all(flags.history))
+        sections = series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in ("throughput", "latency")},

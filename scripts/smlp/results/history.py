@@ -199,10 +199,10 @@ def paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
-def read_all(folder: Path) -> list[Entry]:
-    """Every entry of a history by its time; one that cannot be read is named on stderr and left out."""
+def read_all(folder: Path, newest: int | None = None) -> list[Entry]:
+    """Every entry of a history by its time, or the newest ones; what cannot be read is named on stderr and left out."""
     found = []
-    for path in paths(folder):
+    for path in paths(folder)[-newest if newest else None :]:
         try:
             found.append(read(path))
         except UserError as error:

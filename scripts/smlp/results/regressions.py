@@ -12,6 +12,9 @@ from .columns import printable
 from .gate import Accuracy, Speed
 from .history import Entry, Key, Predictions, Row
 
+# Why a row is the same though nobody compared its figures.
+_ONE_RESULT = "it is the same result"
+
 
 class SpeedChange(NamedTuple):
     """A row of both tables of throughput. marks: why it bears a star."""
@@ -37,7 +40,7 @@ class AccuracyChange(NamedTuple):
         """better, same, worse or undecided."""
         if own_verdict(self.head) == "fail" and own_verdict(self.base) not in (None, "fail"):
             return "worse"
-        return self.accuracy.verdict if self.accuracy else "undecided"
+        return self.accuracy.verdict if self.accuracy else "same" if self.reason == _ONE_RESULT else "undecided"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _speeds(
         pairs = [pair for pair in pairs if pair[0] in interleaved]
     reasons, differences = [], []
     for key, was, now in pairs:
-        reason = None if interleaved is not None else _not_comparable(base, head, was, now)
+        reason = None if interleaved is not None else _one_result(was, now) or _not_comparable(base, head, was, now)
         reasons.append(reason or _unfit(was, now))
         # what cannot be judged says nothing about the others' spread either
         if reasons[-1]:
@@ -145,9 +148,15 @@ def _speeds(
     for (key, was, now), speed, reason in zip(pairs, found, reasons, strict=True):
         rates = [row.figures.get("images_per_s") for row in (was, now)]
         if speed.ratio is None and all(rates):
-            speed = speed._replace(ratio=rates[1] / rates[0], reason=reason or speed.reason)
+            verdict = "same" if reason == _ONE_RESULT else speed.verdict
+            speed = speed._replace(ratio=rates[1] / rates[0], reason=reason or speed.reason, verdict=verdict)
         changes_.append(SpeedChange(key, was, now, speed, "*" * (interleaved is None and _is_unstable(was, now))))
     return changes_
+
+
+def _one_result(was: Row, now: Row) -> str | None:
+    """Whether both sweeps show one and the same result."""
+    return _ONE_RESULT if was.result and was.result == now.result else None
 
 
 def _not_comparable(base: Entry, head: Entry, was: Row, now: Row) -> str | None:
@@ -188,6 +197,8 @@ def own_verdict(row: Row) -> str | None:
 
 
 def _accuracy_change(key: Key, was: Row, now: Row, accept_points: float, margin_points: float) -> AccuracyChange:
+    if one := _one_result(was, now):
+        return AccuracyChange(key, was, now, None, one)
     missing = [side for side, row in (("base", was), ("head", now)) if row.predictions is None]
     if missing:
         return AccuracyChange(key, was, now, None, f"no predictions are kept of the {' and of the '.join(missing)}")

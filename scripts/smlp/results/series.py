@@ -12,6 +12,8 @@ from .history import Entry, Key, Row, before
 from .plots import History, Series, plot_history, render
 from .report import Section
 
+# Of a history that is larger, as many of the latest entries are read.
+NEWEST = 300
 # Sweeps and lines that can be told apart in a plot.
 _MAX_SWEEPS = 30
 _MAX_LINES = 14

@@ -82,9 +82,7 @@ def test_marks_and_failures_are_told(hosts, capsys):
 def test_other_checkpoints_are_refused(hosts, tmp_path, capsys):
     for path in (hosts[1].folder).glob("*/**/bs8.json"):
         path.write_text(path.read_text().replace(START["sha256"], "ef" * 32))
-    with pytest.raises(
-        UserError, match="host2: smlpnet_tiny starts from another .* efefefefefefefef…, there"
-    ):
+    with pytest.raises(UserError, match="host2: smlpnet_tiny starts from another .* efefefefefefefef…, there"):
         run(hosts, "--output_dir", tmp_path / "merged")
     assert not (tmp_path / "merged").exists() and capsys.readouterr().out == ""
 
