@@ -67,7 +67,7 @@ lint: setup
 	@$(SNAKEMAKE) --lint
 
 bench: setup
-	@for script in preprocess measure engines rerun; do $(VENV_PYTHON) bench/$$script.py; done
+	@for script in preprocess measure engines rerun compare; do $(VENV_PYTHON) bench/$$script.py; done
 
 # What takes longer: minutes, and gigabytes of disk.
 bench-scale: setup
