@@ -11,13 +11,17 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        ceilings=cli.or_fail(sweep.files, "ceilings"),
+        graphs=cli.or_fail(ceilings.graphs, sweep),
         published="resources/published.csv",
+        sheet="resources/ceilings.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
     output:
         multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),
         multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
+        multiext("results/tables/roofline", ".png", ".svg"),
         multiext("results/tables/decision", ".csv", ".parquet"),
         multiext("results/tables/flips", ".csv", ".parquet"),
         report="results/tables/report.html",
@@ -32,7 +36,7 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=sweep.table_flags(),
+        flags=sweep.table_flags() + ceilings.chips(config),
         output_dir=subpath(output.report, parent=True),
         code=code_digest("tabulate"),
     message:
@@ -41,6 +45,9 @@ rule tabulate:
         "python scripts/tabulate.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --ceilings {input.ceilings:q}"
+        " --graphs {input.graphs:q}"
+        " --ceiling_sheet {input.sheet:q}"
         " --published {input.published:q}"
         " {params.flags:q}"
         " --output_dir {params.output_dir:q}"

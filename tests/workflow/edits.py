@@ -21,6 +21,7 @@ SETTINGS = {
     "batch_sizes": [1],
     "calibration": {"images": 2},
     "accuracy": {"reference_batch_size": 1},
+    "ceilings": {"measure": False},
     "measure": {"min_time_s": 0.001, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
 }
 
