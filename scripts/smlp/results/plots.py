@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,10 +173,14 @@ def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Fi
         ridges = [max(peaks) / level.bytes_per_s for level in panel.machine.levels]
         xs = [point.x for point in panel.points]
         left, right = min([*xs, *ridges]) / 3, 3 * max([*xs, *ridges])
+        ys = [point.y for point in panel.points]
+        low, high = min(ys) / 2, 1.5 * max([*ys, *peaks])
         for number, level in enumerate(panel.machine.levels):
             axes.plot([left, ridges[number]], [left * level.bytes_per_s, max(peaks)], color="#555555", lw=1)
             text = f" {level.name}, {level.bytes_per_s / 1e9:.3g} GB/s"
-            axes.text(1.1 * left, left * level.bytes_per_s, text, va="top", fontsize=8, color="#555555")
+            seen = max(left, low / level.bytes_per_s)  # from where on the roof is in sight
+            place = (1.3 * seen, 1.2 * seen * level.bytes_per_s)
+            axes.text(*place, text, va="top", fontsize=8, color="#555555", clip_on=True).set_in_layout(False)
         steepest = max((level.bytes_per_s for level in panel.machine.levels), default=None)
         for kind, peak in zip(kinds, peaks, strict=True):
             begin = peak / steepest if steepest else left
@@ -197,12 +202,12 @@ def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Fi
                     axes.plot(point.x, point.y, **style, mfc="white", ls="")
                     text = {"xytext": (4, 4), "textcoords": "offset points", "color": style["color"]}
                     axes.annotate(DOUBT, (point.x, point.y), **text)
-        ys = [point.y for point in panel.points]
-        _logarithmic_axis(axes, min(ys) / 2, 1.5 * max([*ys, *peaks]), unit=1e12)
+        _logarithmic_axis(axes, low, high, unit=1e12)
         _logarithmic_axis(axes, left, right, "x")
         axes.set_xlabel("operations per byte moved")
         axes.set_ylabel("Top/s")
-        axes.set_title(f"{panel.model}\n{panel.machine.name}, {panel.machine.source}", fontsize=10)
+        about = textwrap.fill(f"{panel.machine.name}, {panel.machine.source}", 70)
+        axes.set_title(f"{panel.model}\n{about}", fontsize=10)
     if handles:
         grey = {"color": "#555555", "lw": 1}
         entries = [Line2D([], [], label=f"roof of {what}", ls=ls, **grey) for what, ls in _ROOFS.items()]

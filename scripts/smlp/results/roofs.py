@@ -283,6 +283,8 @@ def read_sheet(path: Path) -> list[Machine]:
                 raise UserError(f"{path}: has no column {', '.join(lacking)}; keep the shipped file's header")
             for row in reader:
                 where = f"{path}: line {reader.line_num}"
+                if None in row.values():
+                    raise UserError(f"{where}: has fewer values than the header has columns; leave unknown ones empty")
                 rates = {kind: _number(row[f"{kind}_top_per_s"], 1e12, where) for kind in KINDS}
                 bandwidth = _number(row["memory_gb_per_s"], 1e9, where)
                 levels = [Level("memory", math.inf, bandwidth)] if bandwidth else []
@@ -323,6 +325,6 @@ def make_table(roofs: Iterable[Roof | None]) -> Table | None:
         lines.append([machine.name, *cells, levels or NONE, f"{given / 1e9:.3g}" if given else NONE, machine.source])
     notes = ["an operation is a multiplication or an addition; from a data sheet: not measured here."]
     if any(cell.endswith("~") for line in lines for cell in line):
-        again = "snakemake --cores all --forcerun measure_ceilings"
+        again = "snakemake --cores all --forcerun results/ceilings/cpu.json"
         notes.append(f"~: not settled, the host was busy; {again} measures it again.")
     return Table("Ceilings", header, lines, notes, left=1) if lines else None

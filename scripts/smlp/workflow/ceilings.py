@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import backends
 from ..backends.base import CPU, CUDA
@@ -12,9 +12,6 @@ from ..core import host
 from ..core.files import sidecar_path
 from .hosts import devices
 from .targets import Settings
-
-if TYPE_CHECKING:
-    from .plan import Sweep
 
 # What ceilings.py has a probe for; others have a data sheet.
 MEASURED = (CPU.name, CUDA.name)
@@ -29,8 +26,8 @@ def files(complete: Settings) -> list[str]:
     return [f"results/ceilings/{kind}.json" for kind in MEASURED if kind in kinds]
 
 
-def graphs(sweep: Sweep) -> list[str]:
-    """The sidecars of the ONNX files that engines are compiled from: they say what an image costs."""
+def graphs(sweep: Any) -> list[str]:
+    """The sidecars of the ONNX files that engines of a plan.Sweep are compiled from: they say what an image costs."""
     compiled = (cell for cell in sweep.cells if backends.load(cell.backend).compiles_from == "onnx")
     made = {sweep.onnx_file(cell) for cell in compiled if not sweep.is_ready_made(cell)}
     return [str(sidecar_path(graph)) for graph in sorted({graph.replace("_uint8.onnx", ".onnx") for graph in made})]
