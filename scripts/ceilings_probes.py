@@ -280,8 +280,18 @@ def of_cuda(device: str, time_s: float) -> Facts:
     torch = _torch()
     if not torch.cuda.is_available():
         raise NoCeiling("this PyTorch sees no GPU")
+    if torch.device(device).index >= torch.cuda.device_count():
+        raise NoCeiling(f"this PyTorch sees {torch.cuda.device_count()} GPUs")
     torch.cuda.set_device(torch.device(device))
-    about = torch.cuda.get_device_properties(torch.device(device))
+    try:
+        return _of_this_gpu(time_s)
+    except torch.cuda.OutOfMemoryError as error:
+        raise NoCeiling(f"the GPU's memory is full ({error})") from None
+
+
+def _of_this_gpu(time_s: float) -> Facts:
+    torch = _torch()
+    about = torch.cuda.get_device_properties(torch.cuda.current_device())
     cache = getattr(about, "L2_cache_size", 0)
     free = torch.cuda.mem_get_info()[0]
     sizes = [("L2 cache", cache, cache // 2)] * bool(cache) + [("memory", None, min(2 << 30, free // 4))]

@@ -73,6 +73,8 @@ def test_every_table_plot_and_report_is_there(finished_demo):
         "latency.png": b"\x89PNG",
         "latency.svg": b"<?xml",
         "report.html": b"<!DOCTYPE html>",
+        "roofline.png": b"\x89PNG",
+        "roofline.svg": b"<?xml",
         "throughput.csv": b"model,",
         "throughput.md": b"## Throughput: tiny\n\n| batch size | pytorch fp32 (images/s) | onnxruntime fp32",
         "throughput.parquet": b"PAR1",

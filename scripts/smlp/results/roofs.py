@@ -161,12 +161,14 @@ class Ceilings(NamedTuple):
 
     def _machine(self, record: Record) -> Machine | None:
         kind = re.split(r"\W", record.facts.get("device") or "")[0].lower()
+        told = (record.facts.get("device_state") or {}).get("before") or {}
         gpu = (record.facts.get("settings") or {}).get("gpu")
         stated = record.facts.get("fingerprint") or {}
         for machine in self.machines:
             if machine.kind == kind and _same(machine, stated) and (kind == "cpu" or machine.name == gpu):
                 return machine
-        return None if kind == "cpu" else self.named(gpu or self.chips.get(record.target.backend))
+        chip = gpu or told.get("name") or self.chips.get(record.target.backend)
+        return None if kind == "cpu" or not isinstance(chip, str) else self.named(chip)
 
 
 def _same(machine: Machine, stated: Facts) -> bool:

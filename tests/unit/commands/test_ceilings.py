@@ -77,6 +77,20 @@ def test_a_gpu_that_torch_does_not_see_is_a_reason_and_no_failure(tmp_path, caps
     assert "no ceilings of cuda:0" in capsys.readouterr().err
 
 
+def test_a_gpu_is_measured(tmp_path):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("this host has no GPU")
+    output = tmp_path / "cuda.json"
+    assert ceilings.main(["--device", "cuda:0", "--time_s", "0.5", "--output", str(output)]) == 0
+    facts = json.loads(output.read_text())
+    assert facts["name"] == torch.cuda.get_device_name(0)
+    assert {"fp32", "fp16"} <= facts["operations_per_s"].keys()
+    assert facts["operations_per_s"]["fp16"] > facts["operations_per_s"]["fp32"]
+    assert facts["host_to_device_bytes_per_s"] < facts["bandwidths"][-1]["bytes_per_s"]
+
+
 @pytest.mark.parametrize("device", ["ascend:0", "cuda", "cuda:x", "gpu"])
 def test_a_device_without_a_probe_is_wrong_usage(device, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -136,6 +136,9 @@ def re_source(text):
         ({"start": None}, False),
         ({"device": "cuda:0", "settings": {"gpu": "Tesla T4"}}, True),
         ({"device": "ascend, measured by ais_bench", "backend": "ascend"}, True),
+        ({"device": "npu:0", "device_state": {"before": {"name": "310P3"}}}, True),
+        ({"device": "npu:0", "device_state": {"before": {"name": ["310P3"]}}}, False),
+        ({"device": "npu:0", "device_state": {"before": None}}, False),
     ],
 )
 def test_a_row_has_a_roof_only_if_its_machine_and_its_graph_are_known(tmp_path, more, has):
