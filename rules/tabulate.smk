@@ -1,8 +1,8 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy and throughput of the sweep; of resources/ the published figures, the format of the results and
-the page's template.
-Makes: results/tables/.
+Needs: every accuracy and throughput of the sweep, and the predictions of its references; of resources/ the published
+figures, the format of the results and the page's template.
+Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
 
@@ -13,6 +13,7 @@ rule tabulate:
         throughput=cli.or_fail(sweep.files, "measure"),
         ceilings=cli.or_fail(sweep.files, "ceilings"),
         graphs=cli.or_fail(ceilings.graphs, sweep),
+        references=past.references(sweep),
         published="resources/published.csv",
         sheet="resources/ceilings.csv",
         schema="resources/results.schema.yaml",
@@ -36,7 +37,9 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=sweep.table_flags() + ceilings.chips(config),
+        flags=sweep.table_flags() + past.flags(config) + ceilings.chips(config),
+        # a function of the output, which Snakemake does not compare: settings that change no figure make no new tables
+        settings=lambda wildcards, output: past.settings(config),
         output_dir=subpath(output.report, parent=True),
         code=code_digest("tabulate"),
     message:
@@ -49,6 +52,8 @@ rule tabulate:
         " --graphs {input.graphs:q}"
         " --ceiling_sheet {input.sheet:q}"
         " --published {input.published:q}"
+        " --references {input.references:q}"
         " {params.flags:q}"
+        " --settings {params.settings:q}"
         " --output_dir {params.output_dir:q}"
         " > {log:q} 2>&1"

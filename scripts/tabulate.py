@@ -14,6 +14,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
 The same files give the same tables and plots, byte for byte. --print shows both tables.
+With --history the sweep is added to a folder of finished sweeps, and the page says what changed since the last one.
 
   scripts/tabulate.py --accuracy acc/*.json --throughput perf/*.json --output_dir results/tables --print
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +38,8 @@ import pandas
 from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
-from smlp.results import plausibility, roofs
+from smlp.core.provenance import Facts
+from smlp.results import finished, history, plausibility, roofs, series
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
@@ -116,16 +119,24 @@ def tabulate(flags: argparse.Namespace) -> None:
     for name, plot in (("throughput", plot_throughput), ("latency", plot_latency), ("roofline", roofline)):
         for suffix in (".png", ".svg"):
             contents[name + suffix] = render(plot, lines, name + suffix)
+    sections = []
+    if flags.history:
+        records = (of_accuracy, of_throughput, accuracy, throughput)
+        entry = finished.make_entry(*records, flags.references, flags.settings, "this sweep")
+        sections = series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in drawn},
         make_detail_table(throughput),
         flips,
         of_accuracy + of_throughput,
+        sections,
     )
     for name, content in contents.items():
         with files.whole_file(flags.output_dir / name) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else printable(content).encode())
+    if flags.history:  # last: what is in the history has its tables
+        history.append(flags.history, entry)
     if flags.print:
         sys.stdout.reconfigure(errors="replace")  # a terminal without → is no reason to fail
         print(contents["accuracy.md"], contents["throughput.md"], sep="\n", end="")
@@ -136,6 +147,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not (model and equals and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form model=name")
     return model, name
+
+
+def _settings(text: str) -> Facts:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no JSON mapping")
+    return value
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -187,6 +208,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="BACKEND=CHIP",
         help="the chip of a backend's imported results, as that table names it",
     )
+    parser.add_argument(
+        "--history", type=Path, help="folder of finished sweeps to add this one to; scripts/compare.py compares them"
+    )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="tables of predictions that the accuracies were judged by, so that the history keeps what engines predict",
+    )
+    parser.add_argument("--settings", type=_settings, metavar="JSON", help="settings of the sweep, for the history")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for tables, plots and report")
     parser.add_argument("--print", action="store_true", help="show both tables")
     return parser.parse_args(argv)
