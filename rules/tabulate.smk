@@ -1,6 +1,6 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy and throughput of the sweep; of resources/ the published figures, the format of the results and
+Needs: every accuracy, throughput and profile of the sweep; of resources/ the published figures, the format of the results and
 the page's template.
 Makes: results/tables/.
 """
@@ -11,6 +11,7 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        profiles=cli.or_fail(sweep.files, "profile"),
         published="resources/published.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
@@ -20,6 +21,7 @@ rule tabulate:
         multiext("results/tables/latency", ".png", ".svg"),
         multiext("results/tables/decision", ".csv", ".parquet"),
         multiext("results/tables/flips", ".csv", ".parquet"),
+        multiext("results/tables/profile", ".csv", ".parquet", ".md"),
         report="results/tables/report.html",
     log:
         "results/logs/tabulate.log",
@@ -41,6 +43,7 @@ rule tabulate:
         "python scripts/tabulate.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --profile {input.profiles:q}"
         " --published {input.published:q}"
         " {params.flags:q}"
         " --output_dir {params.output_dir:q}"

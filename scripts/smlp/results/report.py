@@ -88,6 +88,7 @@ def make_report(
     detail: Table,
     flips: pandas.DataFrame,
     records: Sequence[Record],
+    profiles: Sequence[Table] = (),
 ) -> str:
     """One HTML file with everything, which loads nothing from elsewhere. plots: SVG files by their name."""
     environment = jinja2.Environment(
@@ -101,6 +102,7 @@ def make_report(
     return environment.get_template("report.html.j2").render(
         tables=tables,
         plots={name: _inline(name, svg) for name, svg in plots.items()},
+        profiles=profiles,
         details=[detail, make_flip_table(flips)],
         provenance=make_provenance_tables(records),
         legend={**legend(ACCURACY, THROUGHPUT, DECISION), **_OTHER_TERMS},

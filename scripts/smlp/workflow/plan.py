@@ -14,13 +14,13 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from . import settings, targets
+from . import profiles, settings, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tabulate")
+STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "profile", "tabulate")
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -50,6 +50,7 @@ class Sweep:
             for target in self.targets
             for batch in complete["batch_sizes"]
         ]
+        self.profiles = profiles.Profiles(self, complete)
 
     @property
     def variant_pattern(self) -> str:
@@ -65,10 +66,9 @@ class Sweep:
             "compile": lambda: [file for cell in self.cells for file in (self.engine(cell), *self.companions(cell))],
             "preprocess": lambda: sorted({folder for model in self.models for folder in self.all_bins(model)}),
             "infer": lambda: [folder for cell in self.cells for folder in self.outputs(cell)],
-            "evaluate": lambda: [
-                f"results/evaluate/{cell.place}/{self.dataset}/bs{cell.batch}.json" for cell in self.cells
-            ],
+            "evaluate": lambda: [f"results/evaluate/{it.place}/{self.dataset}/bs{it.batch}.json" for it in self.cells],
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
+            "profile": lambda: self.profiles.files(),
         }
         return answers[stage]()
 

@@ -76,6 +76,7 @@ def test_every_stage_has_its_files():
         "infer": [f"results/infer/m/{name}/fp32/digits/bs2/shard-0" for name in ("pytorch", "onnxruntime")],
         "evaluate": [f"results/evaluate/m/{name}/fp32/digits/bs2.json" for name in ("pytorch", "onnxruntime")],
         "measure": [f"results/measure/m/{name}/fp32/bs2.json" for name in ("pytorch", "onnxruntime")],
+        "profile": ["results/profile/m/best.json"],
     }
 
 
