@@ -28,7 +28,7 @@ import numpy as np
 from ..core import files, provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _cuda, _precision
+from . import _cuda, _nvml, _precision
 from ._profile import Profiler
 from ._torch_profile import TorchProfiler, package_calls
 from .base import (
@@ -333,5 +333,6 @@ BACKEND = Backend(
     ),
     compile=compile_engine,
     open=open_engine,
+    telemetry=_nvml.telemetry,
     made_for=made_for,
 )

@@ -18,7 +18,7 @@ import numpy as np
 from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _calibration
+from . import _calibration, _nvml
 from ._profile import Operation, Profiler, computing, converting
 from .base import (
     CALIBRATION,
@@ -337,6 +337,7 @@ BACKEND = Backend(
     options=(DEVICE, CALIBRATION),
     compile=compile_engine,
     open=open_engine,
+    telemetry=_nvml.telemetry,
     made_for=made_for,
     large=(".onnx.data",),
     reference_for="onnx",

@@ -24,7 +24,7 @@ import numpy as np
 from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _cuda
+from . import _cuda, _nvml
 from ._profile import Profiler
 from ._tensorrt_profile import ByPackage, ByTrtexec
 from .base import CUDA, DEVICE, Backend, Engine, EngineFailure, Facts, Option, Options, Timings, require
@@ -373,4 +373,5 @@ BACKEND = Backend(
     ),
     compile=compile_engine,
     open=open_engine,
+    telemetry=_nvml.telemetry,
 )
