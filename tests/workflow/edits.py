@@ -22,6 +22,7 @@ SETTINGS = {
     "calibration": {"images": 2},
     "accuracy": {"reference_batch_size": 1},
     "measure": {"min_time_s": 0.001, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "profile": {"best": False},
 }
 
 
