@@ -163,6 +163,7 @@ PLANNED = {
     "infer": {**COMPILED, **PREPROCESSED, "infer_shard": 12},
     "evaluate": EVALUATED,
     "measure": {**COMPILED, "preprocess_shard": 1, "measure_engine": 4},
+    "profile": {},  # the demo of tests profiles nothing
     "tabulate": {**EVALUATED, "measure_engine": 4, "tabulate": 1},
 }
 

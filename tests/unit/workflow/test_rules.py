@@ -42,7 +42,7 @@ def test_a_rule_makes_the_files_that_its_backend_declares(name):
     assert counted <= {(kind.resource, kind.resource) for kind in backend.devices}
 
 
-@pytest.mark.parametrize("stage", ["compile", "infer", "measure"])
+@pytest.mark.parametrize("stage", ["compile", "infer", "measure", "profile"])
 def test_what_makes_or_runs_engines_gets_the_variables_that_the_settings_ask_for(stage):
     text = (RULES / f"{stage}.smk").read_text(encoding="utf-8")
     assert "        environment=of_backend(hosts.environment),\n" in text
