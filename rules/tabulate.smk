@@ -1,8 +1,8 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy, throughput and profile of the sweep; of resources/ the published figures, the format of the results and
-the page's template.
-Makes: results/tables/.
+Needs: every accuracy, throughput and profile of the sweep, and the predictions of its references; of resources/ the
+published figures, the format of the results and the page's template.
+Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
 
@@ -12,6 +12,7 @@ rule tabulate:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
         profiles=cli.or_fail(sweep.files, "profile"),
+        references=past.references(sweep),
         published="resources/published.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
@@ -34,7 +35,9 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=sweep.table_flags(),
+        flags=sweep.table_flags() + past.flags(config),
+        # a function of the output, which Snakemake does not compare: settings that change no figure make no new tables
+        settings=lambda wildcards, output: past.settings(config),
         output_dir=subpath(output.report, parent=True),
         code=code_digest("tabulate"),
     message:
@@ -45,6 +48,8 @@ rule tabulate:
         " --throughput {input.throughput:q}"
         " --profile {input.profiles:q}"
         " --published {input.published:q}"
+        " --references {input.references:q}"
         " {params.flags:q}"
+        " --settings {params.settings:q}"
         " --output_dir {params.output_dir:q}"
         " > {log:q} 2>&1"
