@@ -1,7 +1,7 @@
 """Profile: where the time goes, operator by operator, apart from the timed runs.
 
 Needs: engines (or the checkpoint, for the reference) with their sidecars and the first shard's bins; for the best row
-also every accuracy and throughput of the model.
+also every accuracy and throughput of the model, and what says which of them cannot be.
 Makes: results/profile/{model}/{backend}/{precision}/bs{batch}.json of the rows that the settings name, of a variant
 below {precision}/{variant}/, and results/profile/{model}/best.json of the best row.
 """
@@ -55,6 +55,9 @@ rule profile_best:
     input:
         accuracy=of_model(sweep.profiles.candidate_files, "evaluate"),
         throughput=of_model(sweep.profiles.candidate_files, "measure"),
+        ceilings=cli.or_fail(sweep.files, "ceilings"),
+        graphs=cli.or_fail(ceilings.graphs, sweep),
+        sheet="resources/ceilings.csv",
         engines=of_model(sweep.profiles.engine_files),
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
@@ -82,6 +85,9 @@ rule profile_best:
         "python scripts/profile_best.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --ceilings {input.ceilings:q}"
+        " --graphs {input.graphs:q}"
+        " --ceiling_sheet {input.sheet:q}"
         " {params.flags:q}"
         " {params.rows:q}"
         " --threads {threads}"

@@ -20,7 +20,7 @@ from smlp import backends
 from smlp.core import cli, files
 from smlp.core.cli import UserError
 from smlp.core.runs import RunFacts
-from smlp.results import profiles
+from smlp.results import profiles, roofs
 from smlp.results.reader import Target, read_accuracy, read_throughput
 from smlp.results.verdicts import FAMILYWISE
 
@@ -28,9 +28,11 @@ from smlp.results.verdicts import FAMILYWISE
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
     reference = Target(flags.reference_backend, flags.reference_precision)
-    best = profiles.best_row(
-        read_accuracy(flags.accuracy), read_throughput(flags.throughput), flags.model, reference, flags.familywise
+    records = read_accuracy(flags.accuracy), read_throughput(flags.throughput)
+    ceilings = roofs.read(
+        flags.ceilings, flags.graphs, flags.ceiling_sheet, [pair.split("=", 1) for pair in flags.chip]
     )
+    best = profiles.best_row(*records, flags.model, reference, flags.familywise, ceilings)
     commands = dict(flags.row)
     if best is None:
         reason = "the model has no best row on a real device, see the throughput table; name a row in profile.rows"
@@ -59,6 +61,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--reference_backend", default=backends.reference("checkpoint").name, help="backend of the reference rows"
     )
     parser.add_argument("--reference_precision", default="fp32", help="precision of the reference rows")
+    parser.add_argument("--ceilings", type=Path, nargs="*", default=[], help="JSON files of ceilings.py")
+    parser.add_argument("--graphs", type=Path, nargs="*", default=[], help="sidecars of export.py: what images cost")
+    parser.add_argument("--ceiling_sheet", type=Path, default=roofs.SHEET, help="table of data sheets' ceilings")
+    parser.add_argument(
+        "--chip", nargs="*", default=[], metavar="BACKEND=CHIP", help="the chip of a backend's imported results"
+    )
     parser.add_argument("--familywise", choices=FAMILYWISE, default=FAMILYWISE[0], help="as for tabulate.py")
     parser.add_argument(
         "--row",

@@ -45,6 +45,8 @@ OUTPUTS = {
     "profile.parquet",
     "flips.csv",
     "flips.parquet",
+    "roofline.png",
+    "roofline.svg",
     "report.html",
 }
 

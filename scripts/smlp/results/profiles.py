@@ -13,6 +13,7 @@ from typing import Any
 import pandas
 
 from ..core.provenance import Facts
+from . import plausibility, roofs
 from .accuracy import make_accuracy, make_flips
 from .cells import Table, make_table, texts
 from .columns import (
@@ -68,13 +69,22 @@ PROFILE = (
 
 
 def best_row(
-    of_accuracy: list[Record], of_throughput: list[Record], model: str, reference: Target, familywise: str
+    of_accuracy: list[Record],
+    of_throughput: list[Record],
+    model: str,
+    reference: Target,
+    familywise: str,
+    ceilings: roofs.Ceilings,
 ) -> Any | None:
     """The fastest of the model's best rows on a real device, as the tables name it; None if there is none."""
     accuracy = make_accuracy(of_accuracy, reference, {model: []}, {})
     if familywise == "holm":
         accuracy = judge_together(accuracy, make_flips(of_accuracy))
-    decision = make_decision(model, make_throughput(of_throughput), accuracy, reference)
+    over = [ceilings.of_record(record) for record in of_throughput]
+    throughput = make_throughput(of_throughput, over)
+    starts = {record.model: record.start_id for record in of_throughput if record.start_id}
+    throughput["implausible"], _ = plausibility.mark(throughput, over, {model: []}, ceilings, starts)
+    decision = make_decision(model, throughput, accuracy, reference)
     return next(rows(decision[decision["fastest_of_model"]]), None)
 
 

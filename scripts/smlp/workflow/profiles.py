@@ -9,6 +9,7 @@ import shlex
 from typing import Any, Callable
 
 from ..core.cli import UserError
+from . import ceilings
 from .targets import Cell, Settings
 from .why import code_digest
 
@@ -99,7 +100,14 @@ class Profiles:
     def best_flags(self, model: str) -> list[str]:
         """How the best row is chosen."""
         how = self._complete["accuracy"]["familywise"]
-        return ["--model", model, "--reference_backend", self._sweep.reference(model), "--familywise", how]
+        return [
+            "--model",
+            model,
+            "--reference_backend",
+            self._sweep.reference(model),
+            "--familywise",
+            how,
+        ] + ceilings.chips(self._complete)
 
     def _own(self, model: str) -> list[Cell]:
         """The engines of the model whose results were not imported."""
