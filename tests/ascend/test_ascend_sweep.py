@@ -32,6 +32,7 @@ SETTINGS = {
     "accuracy": {"margin_points": 6.0},
     "ceilings": {"measure": False},
     "measure": {"min_time_s": 0.1, "min_runs": 3, "warmup_window_s": 0.05, "warmup_max_s": 0.3},
+    "profile": {"best": False},
 }
 
 

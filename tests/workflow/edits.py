@@ -25,6 +25,7 @@ SETTINGS = {
     "accuracy": {"reference_batch_size": 1},
     "ceilings": {"measure": False},
     "measure": {"min_time_s": 0.001, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "profile": {"best": False},
 }
 
 

@@ -45,6 +45,7 @@ _WORDS = {
 _AGAIN = {
     "accuracy": "evaluate again",
     "throughput": "measure again",
+    "profile": "profile again",
     "failure": "make it again",
     "ceilings": "measure the ceilings again",
     "graph": "export again",
@@ -139,6 +140,11 @@ def read_accuracy(paths: Iterable[Path]) -> list[Record]:
 def read_throughput(paths: Iterable[Path]) -> list[Record]:
     """As `read_accuracy`, of measure.py: one record per file, or two: the throughput way follows the latency way."""
     return [way for record in _ordered(_read_record(path, "throughput") for path in paths) for way in _ways(record)]
+
+
+def read_profiles(paths: Iterable[Path]) -> list[Record]:
+    """One record per file of profile_engine.py, in their order; an engine may have several."""
+    return [_read_record(path, "profile") for path in paths]
 
 
 def _ordered(found: Iterable[Record]) -> list[Record]:

@@ -74,6 +74,7 @@ def test_defaults_are_filled_in():
         "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {},
         "ceilings": {"measure": True, "time_s": 2},
+        "profile": {"best": True, "rows": [], "min_time_s": 5},
         "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
         "backends": {
             "ascend": {
