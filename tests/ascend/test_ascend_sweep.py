@@ -30,7 +30,14 @@ SETTINGS = {
     "targets": [{"backend": "ascend", "precision": "high"}],
     "batch_sizes": BATCH_SIZES,
     "accuracy": {"margin_points": 6.0},
-    "measure": {"min_time_s": 0.1, "min_runs": 3, "warmup_window_s": 0.05, "warmup_max_s": 0.3},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.1,
+        "min_runs": 3,
+        "warmup_window_s": 0.05,
+        "warmup_max_s": 0.3,
+    },
 }
 
 
@@ -311,7 +318,7 @@ def test_infer_and_measure_under_python_39(python39, tmp_path):
     for index, image in enumerate(images):
         image.tofile(tmp_path / "bins" / f"batch-{index:05d}.bin")
     env = environment(host.root / "Ascend", SMLP_EMULATOR_PYTHON=sys.executable, TMPDIR=str(tmp_path))
-    quick = ["--min_time_s", "0.1", "--min_runs", "3", "--warmup_window_s", "0.01", "--warmup_max_s", "0.1"]
+    quick = "--retry_max_s 0 --min_time_s 0.1 --min_runs 3 --warmup_window_s 0.01 --warmup_max_s 0.1".split()
     flags = ["--model", om, "--backend", "ascend", "--input", "bins"]
     for name, own in (
         ("infer", ["--output", ".", "--output_dirname", "out", "--outfmt", "NPY"]),

@@ -24,7 +24,14 @@ DEMO = {
     "dataset": {"name": "digits", "demo": {"train_images": 20, "val_images": 24}, "shards": 3},
     "targets": [{"backend": "pytorch", "precision": "fp32"}, {"backend": "onnxruntime", "precision": "fp32"}],
     "batch_sizes": [1, 4],
-    "measure": {"min_time_s": 0.01, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.01,
+        "min_runs": 3,
+        "warmup_window_s": 0.001,
+        "warmup_max_s": 0.01,
+    },
 }
 # Somebody's own checkpoint and images, one of which is cut off; the reference is the first target's run.
 USERS = {
