@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("Snakefile", "config.yaml", "envs", "profiles", "resources", "rules", "scripts")
 INTERPRETER = Path(__file__).parent / "interpreter"
+FORKS = Path(__file__).with_name("forkserver.py")
 # Far more than anything here takes, so that what hangs fails.
 DEADLINE_S = 600
 
@@ -63,7 +65,7 @@ class Project:
         self.temporary = folder.with_name(folder.name + " tmp")
         self.temporary.mkdir()
         self.held = None
-        # how Snakemake is started, by which interpreter, and told where to run jobs
+        # how Snakemake is started, by which interpreter (see forking_python), and told where to run jobs
         self.prefix = ()
         self.python = sys.executable
         self.where = ("--cores", "2")
@@ -81,8 +83,10 @@ class Project:
 
     def snakemake(self, *flags, cwd=None, prefix=()):
         """Run Snakemake to its end; its stdout and stderr come together, as on a terminal."""
+        # what runs in a world of its own is no fork
+        python = sys.executable if prefix else self.python
         return subprocess.run(
-            [*self.prefix, *prefix, self.python, "-m", "snakemake", *flags],
+            [*self.prefix, *prefix, python, "-m", "snakemake", *flags],
             cwd=cwd or self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -161,7 +165,8 @@ class Held:
         reached = os.open(self.pipes / "reached", os.O_RDONLY | os.O_NONBLOCK)
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                [*project.prefix, project.python, "-m", "snakemake", *project.where, *targets],
+                # forks would not be in the process group
+                [*project.prefix, sys.executable, "-m", "snakemake", *project.where, *targets],
                 cwd=project.folder,
                 env={**project.environment, **environment},
                 stdin=subprocess.DEVNULL,
@@ -209,6 +214,20 @@ class Held:
 
 
 @pytest.fixture(scope="session")
+def forking_python(tmp_path_factory):
+    """What is called in place of Python and has imported everything already: see forkserver.py."""
+    folder = tmp_path_factory.mktemp("forks")
+    with open(folder / "log.txt", "w") as log:
+        server = subprocess.Popen([sys.executable, FORKS, folder], cwd=folder, stdout=log, stderr=log)
+    while not (folder / "python").exists():
+        assert server.poll() is None, (folder / "log.txt").read_text()
+        time.sleep(0.1)
+    yield str(folder / "python")
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="session")
 def small():
     """The demo's settings with as few jobs as have every stage."""
     dataset = {**DEMO["dataset"], "shards": 1}
@@ -216,29 +235,37 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def make_project(tmp_path_factory):
+def make_project(tmp_path_factory, forking_python):
     """A function: settings, or a project to copy with its results and the times of its files -> a new project."""
 
     def make(start):
         folder = tmp_path_factory.mktemp("workflow") / "a sweep"
-        if isinstance(start, Project):
+        is_copy = isinstance(start, Project)
+        if is_copy:
             shutil.copytree(start.folder, folder, symlinks=True)
-            return Project(folder)
-        copy_product(folder)
+        else:
+            copy_product(folder)
         project = Project(folder)
-        project.configure(start)
+        project.python = forking_python
+        if not is_copy:
+            project.configure(start)
         return project
 
     return make
 
 
 @pytest.fixture
-def new_project(make_project):
-    """A function: as make_project, but the project goes with the test."""
+def new_project(make_project, request):
+    """A function: as make_project, but the project goes with the test.
+
+    A module that says PLAIN_PYTHON = True has its sweeps run by a Python as users have it.
+    """
     made = []
 
     def make(start):
         made.append(make_project(start))
+        if getattr(request.module, "PLAIN_PYTHON", False):
+            made[-1].python = sys.executable
         return made[-1]
 
     yield make

@@ -6,6 +6,8 @@ import shlex
 
 from conftest import DEMO
 
+PLAIN_PYTHON = True  # see new_project
+
 SMALL = {
     **DEMO,
     "dataset": {**DEMO["dataset"], "shards": 1},

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 
+PLAIN_PYTHON = True  # see new_project
+
 
 def uses(project):
     """(path, taken, released) of every use of a device, in the order of time."""

@@ -8,10 +8,8 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import edits
@@ -67,38 +65,21 @@ def states(draw, pairs):
 class Runs:
     """Sweeps of states: one that is edited, and one from scratch for each state."""
 
-    def __init__(self, folder):
-        self._server_folder = folder / "server"
-        self._server_folder.mkdir()
-        with open(folder / "server.txt", "w") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("forkserver.py"), self._server_folder],
-                cwd=self._server_folder,
-                stdout=log,
-                stderr=log,
-            )
-        self._folder = folder
+    def __init__(self, folder, python):
+        self._folder, self._python = folder, python
         self._made_of = edits.product(folder / "product"), edits.stock(folder / "stock")
-        while not (self._server_folder / "python").exists():
-            assert self._server.poll() is None, (folder / "server.txt").read_text()
-            time.sleep(0.1)
         self.edited = edits.Edited(folder / "edited" / "a sweep", *self._made_of)
         self._from_scratch = {}
-
-    def end(self):
-        """Nothing runs any more."""
-        self._server.terminate()
-        self._server.wait()
 
     def snakemake(self, project, *flags, **variables):
         """Run Snakemake; (exit status, output)."""
         locks = project.folder.parent
-        environment = {**os.environ, "TMPDIR": str(locks), "SMLP_LOCK_DIR": str(locks), **variables}
+        environment = {**os.environ, "TMPDIR": str(locks), "SMLP_LOCK_DIR": str(locks), "STILL": "1", **variables}
         environment.pop(VARIABLE, None)
         if project.state["environment"]:
             environment[VARIABLE] = project.state["environment"]
         done = subprocess.run(
-            [self._server_folder / "python", "-m", "snakemake", "--cores", "1", "--nocolor", *flags],
+            [self._python, "-m", "snakemake", "--cores", "1", "--nocolor", *flags],
             cwd=project.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -178,11 +159,9 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, forking_python):
     """What runs sweeps."""
-    made = Runs(tmp_path_factory.mktemp("edits"))
-    yield made
-    made.end()
+    return Runs(tmp_path_factory.mktemp("edits"), forking_python)
 
 
 def test_after_every_edit_the_tables_are_those_of_a_sweep_from_scratch(runs):

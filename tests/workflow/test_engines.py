@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 from conftest import DEMO
@@ -27,6 +28,7 @@ def swept(make_project):
     """The sweep, on a machine whose C++ compiler does not work."""
     project = make_project(ENGINES)
     project.environment["CXX"] = "false"
+    project.python = sys.executable  # torch reads that when it is imported
     project.environment["TMPDIR"] = str(project.folder.parent)  # torch needs one without a blank
     project.output = project.sweep()
     return project

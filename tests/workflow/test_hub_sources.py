@@ -1,6 +1,7 @@
 """A sweep whose checkpoint comes from the hub: its variables reach the job, and nothing is looked up twice."""
 
 import json
+import sys
 
 import hub_server
 import pytest
@@ -22,6 +23,7 @@ def project(new_project, tmp_path):
         hub_server.use(server, monkeypatch, tmp_path / "the home")
         server.files = {(f"timm/{PUBLISHED}", COMMIT, "pytorch_model.bin"): (tmp_path / "weights").read_bytes()}
         project = new_project({**DEMO, "models": {"mine": {"checkpoint": f"timm:{PUBLISHED}"}}})
+        project.python = sys.executable  # the hub's library reads its variables when it is imported
         project.server = server
         yield project
 

@@ -1,5 +1,7 @@
 """kill -9 of Snakemake and its children in the middle of every stage costs time and nothing else."""
 
+PLAIN_PYTHON = True  # see new_project
+
 # Each stage with what is about to get its name at that moment: a companion of it stands there already, or, where
 # it is the first, all of its content is in a scratch folder.
 MOMENTS = [

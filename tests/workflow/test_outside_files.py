@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_timms_own_settings_of_a_model(project, tmp_path):
     (installed,) = importlib.util.find_spec("timm").submodule_search_locations
     shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("__pycache__"))
     project.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    project.python = sys.executable  # a fork has timm already
     assert project.planned() == {}
     with open(copy / "models" / "resnet.py", "a") as stream:
         stream.write("\n# other settings\n")
