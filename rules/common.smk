@@ -5,13 +5,12 @@ import re
 from scripts.smlp import backends
 from scripts.smlp.core import cli, host
 from scripts.smlp.core.provenance import versions
-from scripts.smlp.workflow import checks, jobs, measuring, outside, plan
+from scripts.smlp.workflow import checks, jobs, outside, plan
 from scripts.smlp.workflow.plan import Cell
 from scripts.smlp.workflow.why import code_digest
 
 sweep = plan.Sweep(config)
 hosts = sweep.hosts
-rounds = measuring.Measuring(sweep, config)
 contents = outside.Contents(sweep, config)
 # Of the data, before the first job and in a dry run; they add no input.
 needed = checks.Checks(sweep, config, contents, workflow.is_main_process)
@@ -44,11 +43,6 @@ wildcard_constraints:
 def of_cell(answer):
     """An input or parameter: what the plan answers about the engine that a job's wildcards name."""
     return lambda wildcards: cli.or_fail(answer, Cell.of(wildcards))
-
-
-def of_load(answer):
-    """As of_cell, about one load of the engine."""
-    return lambda wildcards: cli.or_fail(answer, Cell.of(wildcards), int(wildcards.load))
 
 
 def of_backend(answer):

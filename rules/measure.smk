@@ -6,6 +6,15 @@ load-{load}.npy, and of all its loads bs{batch}.json; of imported results import
 {precision}/{variant}/.
 """
 
+from scripts.smlp.workflow.measuring import Measuring
+
+rounds = Measuring(sweep, config)
+
+
+def of_load(answer):
+    """As of_cell, about one load of the engine."""
+    return lambda wildcards: cli.or_fail(answer, Cell.of(wildcards), int(wildcards.load))
+
 
 rule measure_load:
     """Measure latency and throughput of one load of an engine on real images, nothing else running."""
@@ -78,10 +87,7 @@ rule measure_engine:
     message:
         "{wildcards.model}: the loads of {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
     shell:
-        "python scripts/measure_row.py"
-        " --loads {input:q}"
-        " --output {output:q}"
-        " > {log:q} 2>&1"
+        "python scripts/measure_row.py" " --loads {input:q}" " --output {output:q}" " > {log:q} 2>&1"
 
 
 rule measure_import:

@@ -98,7 +98,7 @@ def test_result_files_have_the_documented_format_and_no_other_keys(finished_demo
     _, measured, _ = schema["oneOf"]
     accuracy, throughput = (schema["$defs"][part]["properties"] for part in ("accuracy", "throughput"))
     whole = {**measured["properties"], "smlp": {"properties": throughput}}
-    for pattern, properties, files in (("evaluate/*/*/*/*/bs*.json", accuracy, 4), ("measure/**/bs*.json", whole, 4)):
+    for pattern, properties, files in (("evaluate/*/*/*/*/bs*.json", accuracy, 4), ("measure/**/*.json", whole, 8)):
         paths = list((finished_demo.folder / "results").glob(pattern))
         assert len(paths) == files
         for path in paths:
@@ -159,8 +159,8 @@ PLANNED = {
     "preprocess": PREPROCESSED,
     "infer": {**COMPILED, **PREPROCESSED, "infer_shard": 12},
     "evaluate": EVALUATED,
-    "measure": {**COMPILED, "preprocess_shard": 1, "measure_engine": 4},
-    "tabulate": {**EVALUATED, "measure_engine": 4, "tabulate": 1},
+    "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
+    "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }
 
 

@@ -77,7 +77,7 @@ def figures(
 def _unsteady(warm: WarmUp, runs: int, steady: statistics.Steadiness) -> Iterator[str]:
     """Why a series of latencies is none that would repeat."""
     if steady.known_to_percent is None:
-        yield f"only {runs} runs"
+        yield "only a single run" if runs == 1 else f"only {runs} runs"
         return
     if not warm.agreed:
         yield "latency had not settled after the warm-up"

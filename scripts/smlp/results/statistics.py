@@ -186,7 +186,7 @@ def steadiness(latencies_ms: np.ndarray) -> Steadiness:
     squares = float(deviations @ deviations)
     # the estimate is too low for few runs (Marriott & Pope 1954, Biometrika 41:390-402)
     correlation = float(deviations[1:] @ deviations[:-1]) / squares if squares else 0.0
-    correlation = min(correlation + (1 + 3 * correlation) / runs, 0.999) if squares else 0.0
+    correlation = max(-0.999, min(correlation + (1 + 3 * correlation) / runs, 0.999)) if squares else 0.0
     blocks = np.array([part.mean() for part in np.array_split(latencies_ms, min(_BLOCKS, runs))])
     of_blocks = blocks.std(ddof=1) / math.sqrt(len(blocks))
     of_runs = latencies_ms.std(ddof=1) / math.sqrt(runs) * math.sqrt((1 + correlation) / (1 - correlation))

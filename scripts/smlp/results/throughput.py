@@ -223,11 +223,16 @@ def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
     ] * bool(found)
     for differs, marked in found.items():
         names = ", ".join(f"{Target(row.backend, row.precision, row.variant)} batch size {row.batch}" for row in marked)
-        again = [shlex.quote(row.file) for row in marked if Path(row.file).parent.name != "imported"]
+        again = [_loads_of(row.file) for row in marked if Path(row.file).parent.name != "imported"]
         cores = "all" if pandas.isna(threads) else threads
         command = f"; snakemake --cores {cores} --forcerun {' '.join(again)}" if again else ""
         notes.append(f"{MARK} {differs}: {names}{command}.")
     return notes
+
+
+def _loads_of(file: str) -> str:
+    """The loads of a row, for a shell."""
+    return f"{shlex.quote(str(Path(file).with_suffix('')))}/load-*.json"
 
 
 def _measured_note(line: Line) -> list[str]:
