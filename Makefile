@@ -1,12 +1,13 @@
 # make sweep   set up, run the sweep of config.yaml, print both tables and where the report is
 # make why     what a sweep would run again, and which input, setting or code has changed
 # make test    set up, lint, run every test
+# make compare BASE=<folder or entry>   whether results/ got worse than that
 # Everything is installed into .venv, from envs/requirements.lock, once.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor sweep why test lint bench bench-scale report lock clean
+.PHONY: help setup doctor sweep compare why test lint bench bench-scale report lock clean
 
 PYTHON ?= python3.11
 CORES ?= all
@@ -15,7 +16,7 @@ VENV_PYTHON := .venv/bin/python
 SNAKEMAKE := $(VENV_PYTHON) -m snakemake
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 	@echo "make doctor (what this host has for Ascend), make lint, make bench, make report, make lock, make clean, make clean-<stage>; CORES=$(CORES) CONFIG=<file>"
 
 # Checks the environment against the lock, and mends it if it is broken or half made. It is quick if nothing is wrong.
@@ -29,6 +30,13 @@ sweep: setup
 	@$(SNAKEMAKE) --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 	@echo; cat results/tables/accuracy.md; echo; cat results/tables/throughput.md
 	@echo; echo "Report: $(CURDIR)/results/tables/report.html"
+
+# BASE: results, an entry of a history or a folder of entries. HEAD: what to judge. FLAGS: more, such as --remeasure.
+# Ends with an error if anything got worse.
+BASE ?= results/history
+HEAD ?= results
+compare: setup
+	@$(VENV_PYTHON) scripts/compare.py "$(BASE)" "$(HEAD)" $(FLAGS)
 
 why: setup
 	@$(VENV_PYTHON) scripts/why.py --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
@@ -73,8 +81,10 @@ lock: setup
 	@{ sed -n 1p envs/requirements.lock; $(VENV_PYTHON) -m pip freeze | sed 's/+cpu$$//'; } > envs/requirements.lock.new
 	@mv envs/requirements.lock.new envs/requirements.lock
 
+# The history stays: nothing can make it again. To remove it too: rm -r results/history
 clean:
-	@rm -rf results .snakemake
+	@rm -rf .snakemake
+	@if [ -d results/history ]; then find results -mindepth 1 -maxdepth 1 ! -name history -exec rm -rf {} +; else rm -rf results; fi
 
 # What a stage made, with its logs and times. Snakemake makes again only what is still needed: finished results need
 # nothing of what they were made from, so removing bins costs nothing until something has to read them.

@@ -1,8 +1,8 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy and throughput of the sweep; of resources/ the published figures, the format of the results and
-the page's template.
-Makes: results/tables/.
+Needs: every accuracy and throughput of the sweep, and the predictions of its references; of resources/ the published
+figures, the format of the results and the page's template.
+Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
 
@@ -11,6 +11,7 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        references=past.references(sweep),
         published="resources/published.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
@@ -32,7 +33,9 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=sweep.table_flags(),
+        flags=sweep.table_flags() + past.flags(config),
+        # a function of the output, which Snakemake does not compare: settings that change no figure make no new tables
+        settings=lambda wildcards, output: past.settings(config),
         output_dir=subpath(output.report, parent=True),
         code=code_digest("tabulate"),
     message:
@@ -42,6 +45,8 @@ rule tabulate:
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
         " --published {input.published:q}"
+        " --references {input.references:q}"
         " {params.flags:q}"
+        " --settings {params.settings:q}"
         " --output_dir {params.output_dir:q}"
         " > {log:q} 2>&1"

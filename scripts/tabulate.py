@@ -13,6 +13,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
 The same files give the same tables and plots, byte for byte. --print shows both tables.
+With --history the sweep is added to a folder of finished sweeps, and the page says what changed since the last one.
 
   scripts/tabulate.py --accuracy acc/*.json --throughput perf/*.json --output_dir results/tables --print
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +36,8 @@ import pandas
 from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
+from smlp.core.provenance import Facts
+from smlp.results import finished, history, series
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, PERCENTILES, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
@@ -105,16 +109,24 @@ def tabulate(flags: argparse.Namespace) -> None:
     for name, plot in (("throughput", plot_throughput), ("latency", plot_latency)):
         for suffix in (".png", ".svg"):
             contents[name + suffix] = render(plot, lines, name + suffix)
+    sections = []
+    if flags.history:
+        records = (of_accuracy, of_throughput, accuracy, throughput)
+        entry = finished.make_entry(*records, flags.references, flags.settings, "this sweep")
+        sections = series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in ("throughput", "latency")},
         make_detail_table(throughput),
         flips,
         of_accuracy + of_throughput,
+        sections,
     )
     for name, content in contents.items():
         with files.whole_file(flags.output_dir / name) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else printable(content).encode())
+    if flags.history:  # last: what is in the history has its tables
+        history.append(flags.history, entry)
     if flags.print:
         sys.stdout.reconfigure(errors="replace")  # a terminal without → is no reason to fail
         print(contents["accuracy.md"], contents["throughput.md"], sep="\n", end="")
@@ -125,6 +137,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not (model and equals and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form model=name")
     return model, name
+
+
+def _settings(text: str) -> Facts:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no JSON mapping")
+    return value
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -169,6 +191,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--latency_percentile", type=int, choices=percents, default=percents[-1], help="of all rows, for that limit"
     )
+    parser.add_argument(
+        "--history", type=Path, help="folder of finished sweeps to add this one to; scripts/compare.py compares them"
+    )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="tables of predictions that the accuracies were judged by, so that the history keeps what engines predict",
+    )
+    parser.add_argument("--settings", type=_settings, metavar="JSON", help="settings of the sweep, for the history")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for tables, plots and report")
     parser.add_argument("--print", action="store_true", help="show both tables")
     return parser.parse_args(argv)

@@ -16,6 +16,7 @@ _spec = importlib.util.spec_from_file_location("workflow_conftest", ROOT / "test
 workflow = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(workflow)
 make_project = workflow.make_project
+forking_python = workflow.forking_python
 
 # Each command with the first page that has it.
 COMMANDS = {line: path.name for path in reversed(PAGES) for line in commands(path)}

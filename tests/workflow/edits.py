@@ -20,6 +20,8 @@ SETTINGS = {
     "backends": {"toy": {}},
     "batch_sizes": [1],
     "calibration": {"images": 2},
+    # the page shows what was before, which a sweep from scratch has not
+    "history": None,
     "accuracy": {"reference_batch_size": 1},
     "measure": {
         "loads": 1,

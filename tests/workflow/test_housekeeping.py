@@ -30,7 +30,7 @@ def test_a_stage_is_removed_and_made_again_only_if_asked_for(demo_sweep, stage, 
     done = make(demo_sweep, f"clean-{stage}")
     assert done.returncode == 0, done.stderr
     left = {path.name for path in (demo_sweep.folder / "results").iterdir()} - {"logs", "benchmarks", ".watched"}
-    assert left == EVERYTHING - {"tables" if stage == "tabulate" else stage}
+    assert left - {"history"} == EVERYTHING - {"tables" if stage == "tabulate" else stage}
     for place in ("logs", "benchmarks"):
         assert not list((demo_sweep.folder / "results" / place).glob(f"{stage}*"))
     assert demo_sweep.planned() == (again if stage == "tabulate" else {})
@@ -51,3 +51,14 @@ def test_an_unknown_stage_removes_nothing(demo_sweep):
     done = make(demo_sweep, "clean-infr")
     assert done.returncode != 0 and "error: no stage infr; one of retrieve export" in done.stderr
     assert demo_sweep.contents("**/*") == before
+
+
+def test_what_clean_leaves(new_project, small):
+    """Only the history, which nothing can make again."""
+    project = new_project(small)
+    for name in ("measure/tiny", "history/predictions", "tables"):
+        (project.folder / "results" / name).mkdir(parents=True)
+    assert make(project, "clean").returncode == 0
+    assert [path.name for path in (project.folder / "results").iterdir()] == ["history"]
+    shutil.rmtree(project.folder / "results" / "history")
+    assert make(project, "clean").returncode == 0 and not (project.folder / "results").exists()

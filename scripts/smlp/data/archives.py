@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from ..core.cli import UserError
+from .label_files import class_of
 from .pictures import count_others, is_by_system, is_image
 
 SUFFIX = ".tar"
@@ -150,14 +151,15 @@ def _label(where: str, suffix: str, size: int, content: IO[bytes]) -> int | str 
         text = content.read(_LONGEST_CLASS + 1).decode(errors="replace").strip()
         if not text or len(text) > _LONGEST_CLASS:
             raise UserError(f"{where}: has {size} bytes, the number or the name of a class was expected")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text
+        label = class_of(text)
+        if label is None:
+            raise UserError(f"{where}: {text[:40]!r} is neither a whole number of at least 0 nor the name of a class")
+        return label
     try:
         found = json.loads(content.read(_LONGEST_OBJECT)) if size <= _LONGEST_OBJECT else None
     except (ValueError, RecursionError):
         found = None
-    label = found.get("label") if isinstance(found, dict) else None
-    is_label = (isinstance(label, str) and label) or (type(label) is int and label >= 0)
-    return label if is_label else None
+    return class_of(found.get("label")) if isinstance(found, dict) else None
 
 
 class _Header(tarfile.TarInfo):

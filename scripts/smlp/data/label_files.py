@@ -40,6 +40,21 @@ class Label(NamedTuple):
     number: int | None
 
 
+def class_of(value: object) -> int | str | None:
+    """The number or the name of a class that a file states; None if it is neither.
+
+    A number may be written as text, and as 3.0, as spreadsheets and pandas do. Other numbers are none of a class, such
+    as the -1 of an image without a label: taken for names they would get the position of their text among others.
+    """
+    if not isinstance(value, str):
+        return value if type(value) is int and value >= 0 else None
+    number = whole_number(re.sub(r"\.0+\Z", "", value))
+    if number is not None:
+        return number
+    is_number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value, re.ASCII)
+    return None if is_number else value or None
+
+
 class Labels(NamedTuple):
     """What a label file states.
 
@@ -260,13 +275,13 @@ def _annotations(path: Path) -> Iterator[Line]:
 def _table(path: Path, columns: Sequence[str] | None) -> Iterator[Line]:
     """Rows of a CSV file: an image, and a number or the name of a class; one kind for all of them."""
     wanted = tuple(columns or COLUMNS)
-    return _one_kind(path, ((number, image, _label(value)) for number, (image, value) in _rows(path, wanted)))
+    return _one_kind(path, _rows(path, wanted))
 
 
 def _json_lines(path: Path, columns: Sequence[str] | None) -> Iterator[Line]:
-    """Objects, one a line: a number is a number, a text is a name."""
+    """Objects, one a line: the class is a number, as a text too, or a name."""
 
-    def lines() -> Iterator[Line]:
+    def lines() -> Iterator[tuple[int, tuple[str, object]]]:
         image_column, label_column = columns or COLUMNS
         for number, line in _lines(path):
             try:
@@ -280,32 +295,35 @@ def _json_lines(path: Path, columns: Sequence[str] | None) -> Iterator[Line]:
             image, value = record[image_column], record[label_column]
             if not isinstance(image, str) or not image:
                 raise _wrong(path, number, f"{image_column} {_short(repr(image))} is not the name of an image")
-            is_number = type(value) is int and value >= 0
-            if not is_number and not (isinstance(value, str) and value):
-                raise _wrong(path, number, f"{label_column} {_short(repr(value))} is neither a number nor a name")
-            yield number, image, Label("", value) if is_number else Label(value, None)
+            yield number, (image, value)
 
     return _one_kind(path, lines())
 
 
-def _label(text: str) -> Label:
-    number = whole_number(text)
-    return Label(text, None) if number is None else Label("", number)
+def _one_kind(path: Path, rows: Iterable[tuple[int, tuple[str, object]]]) -> Iterator[Line]:
+    """Lines of rows that state an image and its class.
 
-
-def _one_kind(path: Path, lines: Iterable[Line]) -> Iterator[Line]:
-    """The same lines. Raises UserError if some classes are numbers and others are names: a slip in one of them."""
+    Raises UserError if some classes are numbers and others are names: a slip in one of them.
+    """
     first = None
-    for number, image, label in lines:
-        first = first or (number, label)
-        if not (label.group or label.number is not None):
+    for number, (image, value) in rows:
+        if value in ("", None):
             raise _wrong(path, number, f"{_short(image)} has no class")
-        if (label.number is None) != (first[1].number is None):
-            values = [_short(repr(one.group or one.number)) for one in (label, first[1])]
+        label = class_of(value)
+        if label is None:
+            raise _wrong(
+                path,
+                number,
+                f"the class {_short(repr(value))} of {_short(image)} is neither a whole number of at least 0 nor a "
+                "name; mend or remove the line",
+            )
+        first = first or (number, label)
+        if isinstance(label, int) != isinstance(first[1], int):
+            values = [_short(repr(one)) for one in (label, first[1])]
             raise _wrong(
                 path, number, f"the class {values[0]}, but {values[1]} in line {first[0]}: a number or a name?"
             )
-        yield number, image, label
+        yield number, image, Label("", label) if isinstance(label, int) else Label(label, None)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, str]]]:

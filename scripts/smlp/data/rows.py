@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..core.cli import UserError
+from .label_files import class_of
 
 SUFFIX = ".parquet"
 COLUMNS = ("image", "label")
@@ -83,15 +84,19 @@ def classes(table: Table) -> Iterator[int | str]:
     with _file(table.path) as file:
         for batch in file.iter_batches(columns=[table.label], use_threads=False):
             for value in batch.column(0).to_pylist():
-                is_number = type(value) is int and value >= 0
-                if not is_number and not (isinstance(value, str) and value):
+                stated = class_of(value)
+                if stated is None:
                     raise UserError(
                         f"{table.path}, row {row}: {table.label} is {str(value)[:40]!r}, the number or the name of a "
                         "class was expected; the hub's test sets have no labels"
                     )
-                if is_number and table.names and value >= len(table.names):
-                    raise UserError(f"{table.path}, row {row}: class {value}, but only {len(table.names)} are named")
-                yield table.names[value] if is_number and table.names else value
+                if isinstance(stated, int) and table.names:
+                    if stated >= len(table.names):
+                        raise UserError(
+                            f"{table.path}, row {row}: class {stated}, but only {len(table.names)} are named"
+                        )
+                    stated = table.names[stated]
+                yield stated
                 row += 1
 
 

@@ -26,6 +26,8 @@ _OURS = onnx_graph.ADOPTED
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _IMAGES = {**_FLOATS, "tensor(uint8)": np.uint8}
 _WANTED = "scores of each class, a floating-point tensor (N, classes), were expected"
+# Operators whose floating-point numbers are places, or scores that are no longer in the order of the classes.
+_NO_SCORES = ("ArgMax", "ArgMin", "TopK", "Hardmax")
 
 
 class ReadyMade:
@@ -103,6 +105,12 @@ class ReadyMade:
             raise UserError(
                 f"{self.path}: its output is {describe(found[index])}; {_WANTED}: export it without what turns scores "
                 "into classes or other things"
+            )
+        last = onnx_graph.last_operation(self.model.graph, names[index])
+        if last is not None and last.op_type in _NO_SCORES:
+            raise UserError(
+                f"{self.path}: its output {describe(found[index])} ends in {last.op_type}; {_WANTED}, in the order of "
+                "the classes: export it without that"
             )
         return index, found[index]
 

@@ -269,12 +269,18 @@ def is_training(node: onnx.NodeProto, opset_version: int) -> bool:
 
 def before_softmax(model: onnx.ModelProto) -> str | None:
     """The tensor that a softmax (or sigmoid) at the end of the graph is taken of; None if it ends in none."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    node = makers.get(model.graph.output[0].name)
-    while node is not None and node.op_type in _ENDS_OF_SOFTMAX:
-        node = makers.get(node.input[0])
+    node = last_operation(model.graph, model.graph.output[0].name)
     ends = node is not None and node.op_type in ("Softmax", "LogSoftmax", "Sigmoid")
     return node.input[0] if ends else None
+
+
+def last_operation(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    """The node that makes the values of a tensor, which others may only cast or put into another shape."""
+    makers = {made: node for node in graph.node for made in node.output}
+    node = makers.get(name)
+    while node is not None and node.op_type in _ENDS_OF_SOFTMAX:
+        node = makers.get(node.input[0])
+    return node
 
 
 def with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .columns import PERCENTILES, THROUGHPUT_WAY, unique
 from .conditions import MARK
@@ -24,7 +25,28 @@ _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
 
 
-def render(plot: Callable[[dict[str, list[Line]]], Figure], columns: dict[str, list[Line]], name: str) -> bytes:
+@dataclass(frozen=True)
+class Series:
+    """One row of the tables over several sweeps. places: which sweeps, by their position on the axis.
+
+    values: images/s or percent, one a place. lows, highs: ends of their 95% intervals, None where there is none.
+    """
+
+    name: str
+    places: list[int]
+    values: list[float]
+    lows: list[float | None]
+    highs: list[float | None]
+
+
+class History(NamedTuple):
+    """What `plot_history` draws. times: of each sweep. panels: title, unit and the lines of each."""
+
+    times: list[str]
+    panels: list[tuple[str, str, list[Series]]]
+
+
+def render(plot: Callable[[Any], Figure], columns: Any, name: str) -> bytes:
     """The file `name`, .png or .svg: the same bytes for the same columns whatever the user's matplotlib settings."""
     import matplotlib
 
@@ -172,6 +194,29 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
             if name in present
         ]
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    return figure
+
+
+def plot_history(history: History) -> Figure:
+    """Each panel's series over the sweeps, in the order of their times, with 95% intervals where there are some."""
+    figure, panels = _figure(len(history.panels), 2, 7, 4.2, sharey=False)
+    for axes, (title, unit, lines) in zip(panels, history.panels, strict=True):
+        for number, line in enumerate(lines):
+            below = [value - (value if low is None else min(low, value)) for value, low in zip(line.values, line.lows)]
+            above = [
+                (value if high is None else max(high, value)) - value for value, high in zip(line.values, line.highs)
+            ]
+            errors = [below, above] if any(below + above) else None
+            style = {"color": _COLOURS[number % 7], "marker": _MARKERS[number % 8], "lw": 1.3, "ms": 5}
+            axes.errorbar(line.places, line.values, yerr=errors, capsize=2, label=line.name, **style)
+        values = [value for line in lines for value in line.values if value > 0]
+        if unit == "images/s" and max(values) > 8 * min(values):
+            _logarithmic_axis(axes, min(values), max(values))
+        axes.set_xticks(range(len(history.times)), history.times, rotation=45, ha="right", fontsize=8)
+        axes.set_xlim(-0.5, len(history.times) - 0.5)
+        axes.set_ylabel(unit)
+        axes.set_title(title)
+        axes.legend(fontsize=8)
     return figure
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 import pandas
@@ -27,6 +28,14 @@ _OTHER_TERMS = {
     "best": "each column's own optimum, its batch size in brackets.",
     "published columns": "figures that others measured on other machines with other software, as quoted.",
 }
+
+
+class Section(NamedTuple):
+    """A part of the page with a heading of its own. plots: SVG files by their heading."""
+
+    title: str
+    tables: Sequence[Table]
+    plots: Mapping[str, str] = {}
 
 
 def csv_text(columns: Sequence[Column], table: pandas.DataFrame) -> str:
@@ -88,8 +97,12 @@ def make_report(
     detail: Table,
     flips: pandas.DataFrame,
     records: Sequence[Record],
+    sections: Sequence[Section] = (),
 ) -> str:
-    """One HTML file with everything, which loads nothing from elsewhere. plots: SVG files by their name."""
+    """One HTML file with everything, which loads nothing from elsewhere. plots: SVG files by their name.
+
+    sections: what is shown after the plots.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -101,10 +114,17 @@ def make_report(
     return environment.get_template("report.html.j2").render(
         tables=tables,
         plots={name: _inline(name, svg) for name, svg in plots.items()},
+        sections=[_with_plots(section, number) for number, section in enumerate(sections)],
         details=[detail, make_flip_table(flips)],
         provenance=make_provenance_tables(records),
         legend={**legend(ACCURACY, THROUGHPUT, DECISION), **_OTHER_TERMS},
     )
+
+
+def _with_plots(section: Section, number: int) -> Section:
+    """A section whose plots can stand in one page with all others."""
+    plots = {name: _inline(f"s{number}p{place}", svg) for place, (name, svg) in enumerate(section.plots.items())}
+    return section._replace(plots=plots)
 
 
 def _inline(name: str, svg: str) -> Markup:

@@ -144,6 +144,8 @@ def test_an_unclear_set_of_archives_is_no_guess(tmp_path, case):
     [
         ("1.cls", b"", "1.cls: has 0 bytes"),
         ("1.cls", b"7" * 2000, "1.cls: has 2000 bytes"),
+        ("1.cls", b"-1", "1.cls: '-1' is neither a whole number of at least 0 nor"),
+        ("1.json", b'{"label": "-1"}', "1.png has no class"),
         ("1.json", b"{", "1.png has no class"),
         ("1.json", b"[" * 100_000, "1.png has no class"),
         ("1.json", b'{"label": -1}', "1.png has no class"),
@@ -191,6 +193,7 @@ def test_rows_are_read_in_any_order_and_their_classes_are_named(tmp_path):
 
 TABLES = {
     "no labels": ({"image": [{"bytes": b"1", "path": "x"}], "label": [-1]}, "row 0: label is '-1'"),
+    "no labels, as text": ({"image": [{"bytes": b"1", "path": "x"}], "label": ["-1"]}, "row 0: label is '-1'"),
     "null": (
         {"image": [{"bytes": b"1", "path": "x"}], "label": pyarrow.array([None], "int64")},
         "row 0: label is 'None",

@@ -101,6 +101,23 @@ def test_the_order_of_classes_is_stated_by_the_files_that_list_them(root):
     assert sources.find(root, "val").names == tuple(SYNSETS)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        ("val.csv", "file_name,label\n", "{image},{label}.0\n"),
+        ("val.tsv", "label\tfile_name\n", "{label}.000\t{image}\n"),
+        ("val.jsonl", "", '{{"file_name": "{image}", "label": "{label}"}}\n'),
+    ],
+)
+def test_numbers_as_pandas_and_spreadsheets_write_them_are_numbers(root, table):
+    """As names they would count by their positions: 7.0, 2.0, … would be classes 2, 0, …"""
+    name, head, row = table
+    labels = [7, 2, 10, 2, 7]
+    lines = [row.format(image=image, label=label) for image, label in zip(NAMES, labels)]
+    write(root / name, head + "".join(lines))
+    assert [entry.label for entry in dataset.listed(root).entries] == labels
+
+
 def test_a_table_is_named_with_its_columns(root, tmp_path):
     header, rows = "id;the class;file\n", [f"1;{label};./val/{name}\n" for name, label in zip(NAMES, TRUTH)]
     table = write(tmp_path / "labels of mine.CSV", header + "".join(rows), encoding="utf-8-sig", newline="\r\n")
@@ -172,12 +189,23 @@ WRONG = {
         "file_name,label\na.png,1\nb.png,cat\n",
         "line 3: .* 'cat', but 1 in line",
     ),
+    "no image's class": (
+        "metadata.csv",
+        "file_name,label\na.png,-1\n",
+        "line 2: the class '-1' of a.png is neither a w",
+    ),
+    "half a class": ("metadata.csv", "file_name,label\na.png,1.5\n", "line 2: the class '1.5' of a.png is neither a"),
+    "minus one as text": (
+        "val.jsonl",
+        '{"file_name": "a", "label": "-1"}\n',
+        "line 1: the class '-1' of a is neither",
+    ),
     "no class in a row": ("metadata.csv", "file_name,label\na.png,\n", "line 2: a.png has no class"),
     "no image in a row": ("metadata.csv", "file_name,label\n,1\n", "line 2: names no image"),
     "a quote": ("metadata.csv", 'file_name,label\n"a"b,1\n', "line 2: is not CSV"),
     "no object": ("val.jsonl", "[1]\n", r"line 1: '\[1\]' is not an object in JSON"),
     "deep": ("val.jsonl", "[" * 100_000, "line 1: .* is not an object in JSON"),
-    "true": ("val.jsonl", '{"file_name": "a", "label": true}\n', "line 1: label True is neither a number nor a name"),
+    "true": ("val.jsonl", '{"file_name": "a", "label": true}\n', "line 1: the class True of a is neither a whole"),
     "no key": ("val.jsonl", '{"file": "a", "label": 1}\n', "line 1: has no column 'file_name', its columns are file"),
     "no name": ("val.jsonl", '{"file_name": 3, "label": 1}\n', "line 1: file_name 3 is not the name of an image"),
 }

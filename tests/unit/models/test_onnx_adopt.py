@@ -210,6 +210,21 @@ def test_class_indices_are_no_scores(tmp_path):
     assert message.startswith("its output is scores int64 (N, 1); scores of each class, a floating-point tensor")
 
 
+def test_class_indices_and_sorted_scores_are_refused_whatever_their_type(tmp_path):
+    indices = classifier(ends=[("ArgMax", {"axis": 1}), ("Cast", {"to": TensorProto.FLOAT})])
+    assert "ends in ArgMax; scores of each class" in refusal(tmp_path, indices)
+    best = classifier(opset=9, ends=[("Softmax", {"axis": 1}), ("TopK", {"axis": 1, "k": 3})])
+    best.graph.node[-1].output.append("places")
+    assert "ends in TopK; scores of each class" in refusal(tmp_path, their_onnx.state_output(best, 1, ["N", 3]))
+
+
+def test_the_shape_of_the_output_may_be_missing(tmp_path):
+    model = classifier(ends=[("Softmax", {"axis": 1})])
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    changes, _, theirs = adopt(tmp_path, model)
+    assert changes == [] and theirs.num_classes == CLASSES
+
+
 def test_sequences_and_texts_are_refused(tmp_path):
     model = classifier()
     model.graph.node.append(helper.make_node("SequenceConstruct", ["scores"], ["list"]))

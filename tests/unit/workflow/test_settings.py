@@ -91,6 +91,7 @@ def test_defaults_are_filled_in():
         },
         "calibration": {"split": "train", "images": 128, "seed": 0},
         "infer": {},
+        "history": "results/history",
     }
 
 
