@@ -237,15 +237,6 @@ def test_the_limit_is_one_on_the_highest_percentile_of_all_rows(tmp_path, limit,
         assert table_of(rows).rows[0][2] == "none"
 
 
-@pytest.mark.parametrize(
-    ("percentiles", "limit", "expected"),
-    [
-        ({"latency_ms_p99": 300.0}, 250, None),
-        ({"latency_ms_p99": 300.0}, 300, ("p99", 300.0)),
-        ({"latency_ms_p95": None}, 110, ("p90", pytest.approx(110.0))),
-        ({"latency_ms_p95": None, "latency_ms_p90": None}, 100, ("p50", 98.0)),
-    ],
-)
 def test_rows_with_too_few_runs_for_the_percentile_say_so(tmp_path):
     many = throughput("pytorch", "fp32", 8, 20.0, latency_ms_p99=500.0)
     contents = [throughput("pytorch", "fp32", 1, 30.0), many]
@@ -258,6 +249,15 @@ def test_rows_with_too_few_runs_for_the_percentile_say_so(tmp_path):
     assert row["backend"] is None and "the smallest latency is 500.000 ms (p99" in row["note"]
 
 
+@pytest.mark.parametrize(
+    ("percentiles", "limit", "expected"),
+    [
+        ({"latency_ms_p99": 300.0}, 250, None),
+        ({"latency_ms_p99": 300.0}, 300, ("p99", 300.0)),
+        ({"latency_ms_p95": None}, 110, ("p90", pytest.approx(110.0))),
+        ({"latency_ms_p95": None, "latency_ms_p90": None}, 100, ("p50", 98.0)),
+    ],
+)
 def test_the_highest_percentile_there_is_decides(tmp_path, percentiles, limit, expected):
     limit = limit + 1e-9
     (row,) = decide(tmp_path, [], [throughput("pytorch", "fp32", 1, 10.0, **percentiles)], limit)
