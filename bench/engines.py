@@ -8,8 +8,8 @@ All take turns, a block of runs each, so that a busy machine slows all alike; th
 An engine and its bare loop share their blocks, a run each in turn, and are compared pair by pair: what the machine does
 meanwhile hits both. A run that is not counted goes before each, since the threads of the other one (ONNX Runtime's)
 spin for a while after theirs. Each loads the file for itself; where one load is faster than the next, they differ.
-The ceiling is the rate of one large matrix product in the row's precision; `of_ceiling` is a row's multiply-adds
-(counted in the exported graph, two operations each) in one second as a fraction of it.
+The ceiling is the rate of matrix products in the row's precision, as the stage `ceilings` measures it; `of_ceiling` is
+a row's multiply-adds (counted in the exported graph, two operations each) in one second as a fraction of it.
 
     python bench/engines.py --batch_sizes 1 8 32
 """
@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 import common
 import numpy as np
+from ceilings_probes import of_cpu, of_cuda
 
 from smlp import backends
 from smlp.core import cli, files
@@ -54,6 +55,7 @@ ENGINES = {
 GRAPHS = ("reference", "fused")
 TOLERANCE = 0.03
 BLOCK_RUNS_MIN = 3
+CEILINGS_S = 4
 BASE, OWN = "ONNX Runtime, default", "ours: "
 
 
@@ -76,7 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         work = Work(Path(scratch), flags.model_name, flags.device, threads)
-        ceilings = {precision: ceiling(precision, flags.device) for precision in ("fp32", "fp16", "bf16", "int8")}
+        found = of_cpu(threads, CEILINGS_S) if flags.device == "cpu" else of_cuda("cuda:0", CEILINGS_S)
+        ceilings = {
+            precision: found["operations_per_s"].get(precision) for precision in ("fp32", "fp16", "bf16", "int8")
+        }
         for batch_size in flags.batch_sizes:
             images = np.ascontiguousarray(np.resize(work.images, (batch_size, *work.images.shape[1:])))
             with work.contenders(batch_size) as contenders:
@@ -142,32 +147,6 @@ def take_turns(
 
 def _bare(contender: Contender) -> str:
     return f"bare loop: {contender.name}"
-
-
-def ceiling(precision: str, device: str) -> float | None:
-    """Operations a second of the fastest of several large matrix products by PyTorch; None where the CPU has none."""
-    if device != "cpu":
-        return _products(precision, device, 8192)
-    # what the processor does not have is computed number by number, and would take minutes
-    if precision != "fp32" and _products(precision, device, 256) < _products("fp32", device, 256) / 4:
-        return None
-    return _products(precision, device, 2048)
-
-
-def _products(precision: str, device: str, size: int) -> float:
-    import torch
-
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
-    left, right = (torch.ones((size, size), device=device).to(dtype) for _ in range(2))
-    multiply = torch._int_mm if precision == "int8" else torch.matmul
-    seconds = []
-    for _ in range(8):
-        _synchronise(device)
-        start = time.perf_counter()
-        multiply(left, right)
-        _synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
 
 
 def _synchronise(device: str) -> None:

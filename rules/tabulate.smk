@@ -11,14 +11,18 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        ceilings=cli.or_fail(sweep.files, "ceilings"),
+        graphs=cli.or_fail(ceilings.graphs, sweep),
         references=past.references(sweep),
         published="resources/published.csv",
+        sheet="resources/ceilings.csv",
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
     output:
         multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),
         multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
+        multiext("results/tables/roofline", ".png", ".svg"),
         multiext("results/tables/decision", ".csv", ".parquet"),
         multiext("results/tables/flips", ".csv", ".parquet"),
         report="results/tables/report.html",
@@ -33,7 +37,7 @@ rule tabulate:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        flags=sweep.table_flags() + past.flags(config),
+        flags=sweep.table_flags() + past.flags(config) + ceilings.chips(config),
         # a function of the output, which Snakemake does not compare: settings that change no figure make no new tables
         settings=lambda wildcards, output: past.settings(config),
         output_dir=subpath(output.report, parent=True),
@@ -44,6 +48,9 @@ rule tabulate:
         "python scripts/tabulate.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --ceilings {input.ceilings:q}"
+        " --graphs {input.graphs:q}"
+        " --ceiling_sheet {input.sheet:q}"
         " --published {input.published:q}"
         " --references {input.references:q}"
         " {params.flags:q}"

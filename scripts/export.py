@@ -133,7 +133,7 @@ def export(
     """
     import torch
 
-    from smlp.models import architectures, onnx_export, onnx_graph
+    from smlp.models import architectures, onnx_costs, onnx_export, onnx_graph
     from smlp.models.checkpoint import load_model
     from smlp.models.fused import fuse
 
@@ -150,7 +150,7 @@ def export(
 
     advice = "try another --opset_version, or allow more with --tolerance if the accuracy table agrees"
     return {
-        **onnx_graph.facts(exported, onnx_path.parent),
+        **onnx_costs.facts(exported, onnx_path.parent),
         **checkpoint_facts,
         **prove(onnx_path, reference, "PyTorch", images, tolerance, advice),
     }
@@ -170,7 +170,7 @@ def adopt(
     The proof compares every image by itself in the given file with the same image inside a larger batch: a graph whose
     batch is not really free, or whose images influence each other, fails. Returns the facts for the sidecar.
     """
-    from smlp.models import onnx_adopt, onnx_graph
+    from smlp.models import onnx_adopt, onnx_costs, onnx_graph
 
     theirs = onnx_adopt.ReadyMade(source, transform, output_name)
     cli.say(f"{source}: outputs: {theirs.outputs}")
@@ -187,7 +187,7 @@ def adopt(
         "num_classes": theirs.num_classes,
         "changes": changes,
         **prove(onnx_path, theirs.scores, name, images, tolerance, advice),
-        **onnx_graph.facts(model, onnx_path.parent),
+        **onnx_costs.facts(model, onnx_path.parent),
     }
 
 

@@ -10,6 +10,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
   throughput.png, .svg          images/s against batch size
   latency.png, .svg             latency percentiles against batch size
+  roofline.png, .svg            operations a second against operations per byte, under the device's roofs
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
 The same files give the same tables and plots, byte for byte. --print shows both tables.
@@ -25,6 +26,7 @@ If a runtime also ran several requests at once (`throughput_way` of measure.py),
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import sys
@@ -37,11 +39,11 @@ from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
-from smlp.results import finished, history, series
+from smlp.results import finished, history, plausibility, roofs, series
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, PERCENTILES, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
-from smlp.results.plots import plot_latency, plot_throughput, render
+from smlp.results.plots import plot_latency, plot_roofline, plot_throughput, render
 from smlp.results.reader import Target, check_join, choose_published, read_accuracy, read_published, read_throughput
 from smlp.results.report import csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
@@ -72,8 +74,12 @@ def tabulate(flags: argparse.Namespace) -> None:
     accuracy, flips = make_accuracy(of_accuracy, reference, published, own_references), make_flips(of_accuracy)
     if flags.familywise == "holm":
         accuracy = judge_together(accuracy, flips)
-    throughput = make_throughput(of_throughput)
-    lines = {model: make_lines(throughput, model, published[model]) for model in models}
+    ceilings = roofs.read(flags.ceilings, flags.graphs, flags.ceiling_sheet, flags.chip)
+    over = [ceilings.of_record(record) for record in of_throughput]
+    throughput = make_throughput(of_throughput, over)
+    starts = {record.model: record.start_id for record in of_accuracy + of_throughput if record.start_id}
+    throughput["implausible"], doubts = plausibility.mark(throughput, over, published, ceilings, starts)
+    lines = {model: make_lines(throughput, model, published[model], doubts) for model in models}
     limits = [(None, None)]
     if flags.latency_ms_max is not None:
         limits.append((flags.latency_ms_max, f"p{flags.latency_percentile}"))
@@ -94,6 +100,8 @@ def tabulate(flags: argparse.Namespace) -> None:
         no_base = lost_batches(accuracy, model, own) if lines[model][0].target == own else ()
         rates, *ratios = make_throughput_tables(model, lines[model], no_base)
         throughput_tables += [rates, *(make_decision_table(table) for table in found if len(table)), *ratios]
+    if table_of_ceilings := roofs.make_table(over):
+        throughput_tables.append(table_of_ceilings)
     contents: dict[str, str | bytes] = {
         "accuracy.md": markdown([accuracy_table]),
         "throughput.md": markdown(throughput_tables),
@@ -106,7 +114,10 @@ def tabulate(flags: argparse.Namespace) -> None:
     ):
         contents[f"{name}.csv"] = csv_text(columns, table)
         contents[f"{name}.parquet"] = parquet_bytes(columns, table)
-    for name, plot in (("throughput", plot_throughput), ("latency", plot_latency)):
+    panels = roofs.panels(throughput, over)
+    roofline = functools.partial(plot_roofline, panels=panels)
+    drawn = ["throughput", "latency", *(["roofline"] if panels else [])]
+    for name, plot in (("throughput", plot_throughput), ("latency", plot_latency), ("roofline", roofline)):
         for suffix in (".png", ".svg"):
             contents[name + suffix] = render(plot, lines, name + suffix)
     sections = []
@@ -116,7 +127,7 @@ def tabulate(flags: argparse.Namespace) -> None:
         sections = series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
-        {name: contents[f"{name}.svg"].decode() for name in ("throughput", "latency")},
+        {name: contents[f"{name}.svg"].decode() for name in drawn},
         make_detail_table(throughput),
         flips,
         of_accuracy + of_throughput,
@@ -190,6 +201,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     percents = [int(name.removeprefix("p")) for name in PERCENTILES]
     parser.add_argument(
         "--latency_percentile", type=int, choices=percents, default=percents[-1], help="of all rows, for that limit"
+    )
+    parser.add_argument("--ceilings", type=Path, nargs="*", default=[], help="JSON files of ceilings.py")
+    parser.add_argument("--graphs", type=Path, nargs="*", default=[], help="sidecars of export.py: what images cost")
+    parser.add_argument("--ceiling_sheet", type=Path, default=roofs.SHEET, help="table of data sheets' ceilings")
+    parser.add_argument(
+        "--chip",
+        type=_pair,
+        nargs="*",
+        default=[],
+        metavar="BACKEND=CHIP",
+        help="the chip of a backend's imported results, as that table names it",
     )
     parser.add_argument(
         "--history", type=Path, help="folder of finished sweeps to add this one to; scripts/compare.py compares them"

@@ -42,6 +42,8 @@ OUTPUTS = {
     "decision.parquet",
     "flips.csv",
     "flips.parquet",
+    "roofline.png",
+    "roofline.svg",
     "report.html",
 }
 

@@ -26,6 +26,7 @@ DEMO = {
     "dataset": {"name": "digits", "demo": {"train_images": 20, "val_images": 24}, "shards": 3},
     "targets": [{"backend": "pytorch", "precision": "fp32"}, {"backend": "onnxruntime", "precision": "fp32"}],
     "batch_sizes": [1, 4],
+    "ceilings": {"measure": False},
     "measure": {
         "loads": 1,
         "retry_max_s": 0,

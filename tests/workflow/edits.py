@@ -23,6 +23,7 @@ SETTINGS = {
     # the page shows what was before, which a sweep from scratch has not
     "history": None,
     "accuracy": {"reference_batch_size": 1},
+    "ceilings": {"measure": False},
     "measure": {
         "loads": 1,
         "retry_max_s": 0,

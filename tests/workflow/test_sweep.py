@@ -73,6 +73,8 @@ def test_every_table_plot_and_report_is_there(finished_demo):
         "latency.png": b"\x89PNG",
         "latency.svg": b"<?xml",
         "report.html": b"<!DOCTYPE html>",
+        "roofline.png": b"\x89PNG",
+        "roofline.svg": b"<?xml",
         "throughput.csv": b"model,",
         "throughput.md": b"## Throughput: tiny\n\n| batch size | pytorch fp32 (images/s) | onnxruntime fp32",
         "throughput.parquet": b"PAR1",
@@ -159,6 +161,7 @@ PLANNED = {
     "preprocess": PREPROCESSED,
     "infer": {**COMPILED, **PREPROCESSED, "infer_shard": 12},
     "evaluate": EVALUATED,
+    "ceilings": {},  # the demo of the tests measures none
     "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
     "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }

@@ -51,6 +51,27 @@ def memory(root: Path = _ROOT) -> dict[str, Any]:
     }
 
 
+def caches(root: Path = _ROOT) -> dict[int, int]:
+    """Bytes of the caches for data that the usable processors have, together, by level; {} if nothing tells."""
+    found: dict[tuple[int, str], int] = {}
+    for number in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
+        for cache in (root / f"sys/devices/system/cpu/cpu{number}/cache").glob("index*"):
+            level, kind, size, shared = (text(cache / name) for name in ("level", "type", "size", "shared_cpu_list"))
+            words = re.fullmatch(r"(\d+)([KMG]?)", size or "")
+            if level and level.isdigit() and words and kind != "Instruction":
+                found[int(level), shared or str(number)] = int(words[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[words[2]]
+    levels = sorted({level for level, _ in found})
+    return {level: sum(size for (own, _), size in found.items() if own == level) for level in levels}
+
+
+def gpus(root: Path = _ROOT) -> dict[str, Any]:
+    """NVIDIA's driver and the GPUs that it has: {} without it."""
+    driver = _first_line(root / "proc/driver/nvidia/version")
+    places = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    models = [re.search(r"^Model:\s*(.+)$", text(place) or "", re.MULTILINE) for place in places]
+    return {"driver": driver.strip(), "models": [model[1] for model in models if model]} if driver else {}
+
+
 def fingerprint(versions: dict[str, str | None], settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
     """What a measurement on this host depends on beside its engine: figures can be compared if this is the same.
 
@@ -160,7 +181,7 @@ def _control_groups(root: Path) -> list[tuple[Path, str, str]]:
 def text(path: Path) -> str | None:
     """The content of a file of the system; None if it is empty or not there."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+        return path.readtext(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
 

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Callable
 import numpy as np
 import onnx
 import onnx.compose
-import onnx.inliner
 import onnx.parser
 
 from ..core.cli import UserError
-from ..core.provenance import Facts
 from ..core.tensor import TensorInfo
 from . import onnx_files
 
@@ -27,11 +25,6 @@ INPUT, OUTPUT = "input", "output"
 # What exports are offered in, and what is read: runtimes have limits of their own.
 OPSETS = range(9, 19)
 READABLE = range(7, 23)
-# Of operators that multiply and accumulate, which inputs hold the two factors.
-_FACTORS = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "ConvInteger", "MatMulInteger"), (0, 1)),
-    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
-}
 # Begins the names of what onnx_adopt.py adds; the cast of pixels to bytes, where a graph takes those.
 ADOPTED = "adopted/"
 AS_BYTES = f"{ADOPTED}bytes"
@@ -291,62 +284,6 @@ def with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return probe
 
 
-def facts(model: onnx.ModelProto, folder: Path | None = None) -> Facts:
-    """What the sidecar of an ONNX file says about its graph; `macs` for one image. folder: as for `macs`."""
-    image = inputs(model)[0]
-    return {
-        "opset": opset(model),
-        "parameters": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
-        "macs": macs(model, folder),
-        "node_counts": node_counts(model),
-        "input_shape": list(shape(image)),
-    }
-
-
-def macs(model: onnx.ModelProto, folder: Path | None = None) -> int:
-    """Multiply-accumulates of one image in convolutions and matrix products, as model papers count them.
-
-    The shapes are those of a real run: shape inference gives up on what transformers do with shapes. Functions are
-    written out. folder: where the weights are that one file cannot hold.
-    """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    counted = [node for node in model.graph.node if node.op_type in _FACTORS and len(node.input) > 1]
-    names = sorted({name for node in counted for name in (node.output[0], *_factors(node))})
-    probe = _copy(model)
-    for name in names:
-        probe.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}:shape"]))
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}:shape", onnx.TensorProto.INT64, None))
-    with onnx_files.in_place(probe, folder or Path()) as opened:
-        session = _session(opened, optimised=False)  # sooner done
-    image = inputs(model)[0]
-    images = np.zeros((batch(model) or 1, *shape(image)[1:]), np.uint8 if takes_uint8(model) else np.float32)
-    shapes = dict(zip(names, session.run([f"{name}:shape" for name in names], {image.name: images}))) if names else {}
-    total = sum(_products(node, shapes) for node in counted)
-    return total // len(images)
-
-
-def _factors(node: onnx.NodeProto) -> list[str]:
-    return [node.input[place] for place in _FACTORS[node.op_type]]
-
-
-def _products(node: onnx.NodeProto, shapes: dict[str, np.ndarray]) -> int:
-    """Multiply-accumulates of one node."""
-    left, right = (shapes[name] for name in _factors(node))
-    made = shapes[node.output[0]]
-    stated = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if node.op_type == "Einsum":  # one product per combination of all its letters
-        letters = stated["equation"].decode().replace(" ", "").split("->")[0].split(",")
-        plain = len(node.input) == 2 and not any("." in word for word in letters)
-        sizes = dict(zip("".join(letters), (*left, *right))) if plain else {}
-        return int(np.prod(list(sizes.values()))) if sizes else 0
-    if node.op_type == "ConvTranspose":  # an input value meets a kernel: output channels of its group x height x width
-        return int(np.prod(left)) * int(np.prod(right[1:]))
-    if "Conv" in node.op_type:  # an output value sums over a kernel: input channels of its group x height x width
-        return int(np.prod(made)) * int(np.prod(right[1:]))
-    return int(np.prod(made)) * int(left[0 if stated.get("transA") else -1])
-
-
 def run(path: Path, images: np.ndarray, optimised: bool = True) -> np.ndarray:
     """The first output of an ONNX file for `images`, an array of its input's dtype, by ONNX Runtime on the CPU.
 
@@ -359,7 +296,7 @@ def run(path: Path, images: np.ndarray, optimised: bool = True) -> np.ndarray:
 def runner(model: str | bytes, name: Path, optimised: bool = True) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A function that runs a file, or the bytes of one, and returns all its outputs. name: what errors call it."""
     try:
-        session = _session(model, optimised)
+        opened = session(model, optimised)
     except Exception as error:  # the runtime's own exceptions share no narrower base
         unknown = re.search(r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op", str(error))
         if unknown:
@@ -371,7 +308,7 @@ def runner(model: str | bytes, name: Path, optimised: bool = True) -> Callable[[
 
     def call(images: np.ndarray) -> list[np.ndarray]:
         try:
-            return session.run(None, {session.get_inputs()[0].name: images})
+            return opened.run(None, {opened.get_inputs()[0].name: images})
         except Exception as error:
             raise UserError(
                 f"{name}: ONNX Runtime cannot run it at batch {len(images)} ({error}); export it again"
@@ -380,7 +317,8 @@ def runner(model: str | bytes, name: Path, optimised: bool = True) -> Callable[[
     return call
 
 
-def _session(model: str | bytes, optimised: bool) -> onnxruntime.InferenceSession:
+def session(model: str | bytes, optimised: bool) -> onnxruntime.InferenceSession:
+    """An ONNX file, or the bytes of one, opened by ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -91,6 +91,25 @@ OTHER_CONDITIONS = Column(
     "enters no ratio and no best row with the others; the note says what differs, and how to measure it again.",
     term="†",
 )
+CEILING = Column(
+    "ceiling_percent",
+    "Float64",
+    "percent",
+    "% of ceiling",
+    ".1f",
+    "images/s as a share of what the device allows at most: the lower of the roof of computing (matrix products in "
+    "this precision, as measured here or on the data sheet) and that of moving parameters and tensors (bandwidth). "
+    "Roof says which of the two binds. See the table of ceilings and the roofline.",
+    optional=True,
+)
+ROOF = Column("roof", "string", header="roof", optional=True)
+IMPLAUSIBLE = Column(
+    "implausible",
+    "string",
+    legend="implausible: above its ceiling, flat latency over batch sizes, int8 slower than half of fp32, or equal to "
+    "an unlike row. It enters no ratio and is no best row; the note with its number says why.",
+    term="‡",
+)
 ENGINE = Column("engine_id", "string")
 
 ACCURACY = (
@@ -310,6 +329,12 @@ THROUGHPUT = (
     Column("started_at", "string", "UTC"),
     CONDITIONS,
     replace(OTHER_CONDITIONS, header="other conditions", optional=True),
+    CEILING,
+    ROOF,
+    Column("ceiling_images_per_s", "Float64", "images/s"),
+    Column("operations_per_byte", "Float64", "operations/byte"),
+    Column("ceiling_source", "string"),
+    replace(IMPLAUSIBLE, header="implausible", optional=True),
     Column("usable_processors", "Int64", "processors"),
     Column("file", "string"),
     Column("cpu_model", "string"),
@@ -344,6 +369,8 @@ DECISION = (
     Column("verdict", "string"),
     Column("top1", "Float64", "percent", "top-1 (%)", ".2f"),
     Column("drop_points", "Float64", "points", "drop (points)", "+.2f"),
+    replace(CEILING, legend=""),
+    ROOF,
     Column("reference", "string"),
     Column("reference_images_per_s", "Float64", "images/s"),
     Column("reference_stable", "boolean"),

@@ -11,7 +11,7 @@ from .cells import EMULATED_MARK, Table, make_table, texts
 from .columns import DECISION, PERCENTILES, rows, typed, unique
 from .conditions import MARK
 from .reader import Target
-from .throughput import TARGET, UNSTABLE_MARK, device_of, is_marked, is_unchecked, is_unstable, way_name
+from .throughput import TARGET, UNSTABLE_MARK, device_of, is_implausible, is_marked, is_unchecked, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
@@ -76,15 +76,17 @@ def _candidates(
     judged = _judgements(accuracy)
     found[_JUDGED] = pandas.DataFrame([judged(row) for row in rows(found)], columns=_JUDGED, dtype=object)
     lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
-    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost & ~is_unchecked(found)
+    impossible = is_implausible(found)
+    found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost & ~is_unchecked(found) & ~impossible
     none = found["verdict"].isna() & found["verdict_reason"].notna()
     found["verdict"] = found["verdict"].replace("", pandas.NA).fillna("unknown")
     found.loc[found["is_reference"], "verdict"] = "reference"
     found.loc[none, "verdict"] = "none, for the reason in the accuracy table"
     found.loc[found["failed"].notna(), "verdict"] = "unknown (its accuracy run failed)"
     unchecked = is_unchecked(found)
-    found["eligible"] = found["verdict"].isin(("pass", "reference")) & ~unchecked
+    found["eligible"] = found["verdict"].isin(("pass", "reference")) & ~unchecked & ~impossible
     found.loc[unchecked, "verdict"] += ", and its batch size is not checked"
+    found.loc[impossible, "verdict"] += ", and its figure is implausible"
     supported = [name for name in PERCENTILES if found[f"latency_ms_{name}"].notna().all()]
     percentile = percentile or supported[-1]
     found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{percentile}"], percentile

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .columns import PERCENTILES, THROUGHPUT_WAY, unique
 from .conditions import MARK
-from .throughput import Line, is_unstable
+from .plausibility import MARK as DOUBT
+from .roofs import Panel
+from .throughput import Line, is_unstable, way_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +26,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _MARKERS = "osD^vPX*"  # one more than colours: the eighth target repeats neither pair
 _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
+_ROOFS = {"memory": "-", "products": "--"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ def render(plot: Callable[[Any], Figure], columns: Any, name: str) -> bytes:
     return target.getvalue()
 
 
-def _figure(panels: int, across: int, panel_width: float, panel_height: float, sharey: bool) -> tuple[Figure, list]:
-    """A figure with `panels` axes, `across` per row, and room for a legend below."""
+def _figure(
+    panels: int,
+    across: int,
+    panel_width: float,
+    panel_height: float,
+    sharey: bool,
+    otherwise: str = "nothing was measured",
+) -> tuple[Figure, list]:
+    """A figure with `panels` axes, `across` per row, and room for a legend below. otherwise: what it says if none."""
     from matplotlib.figure import Figure
 
     across = max(1, min(across, panels))
@@ -84,7 +95,7 @@ def _figure(panels: int, across: int, panel_width: float, panel_height: float, s
     if not panels:
         axes = [figure.add_subplot()]
         axes[0].set_axis_off()
-        axes[0].text(0.5, 0.5, "nothing was measured", ha="center", va="center")
+        axes[0].text(0.5, 0.5, otherwise, ha="center", va="center")
     return figure, axes[:panels]
 
 
@@ -106,7 +117,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     names = unique(one.name for model in models for one in columns[model] if not one.published)
     quoted = unique(one.name for model in models for one in columns[model] if one.published)
     figure, panels = _figure(len(models), 2, 7, 4.2, sharey=False)
-    unstable_anywhere = marked_anywhere = False
+    unstable_anywhere, marks = False, set()
     handles: dict[str, Line2D] = {}
     for axes, model in zip(panels, models, strict=True):
         for one in columns[model]:
@@ -136,10 +147,11 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
                 unstable_anywhere = True
                 at = [one.images_per_s[batch] for batch in unstable]
                 axes.plot(unstable, at, color=style["color"], marker=style["marker"], ls="", mfc="white", zorder=5)
-            for batch in sorted(one.marked & one.images_per_s.keys()):
-                marked_anywhere = True
+            for batch in sorted((one.marked | one.doubts.keys()) & one.images_per_s.keys()):
+                mark = MARK * (batch in one.marked) + DOUBT * (batch in one.doubts)
+                marks.add(mark)
                 place = (batch, one.images_per_s[batch])
-                axes.annotate(MARK, place, xytext=(4, 4), textcoords="offset points", color=style["color"])
+                axes.annotate(mark, place, xytext=(4, 4), textcoords="offset points", color=style["color"])
         _batch_axis(axes, (batch for one in columns[model] for batch in one.images_per_s))
         rates = [rate for one in columns[model] for rate in one.images_per_s.values()]
         if rates and max(rates) > 8 * min(rates):  # a CPU beside an accelerator: from zero, its line would lie flat
@@ -151,13 +163,79 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     entries = [handles[name] for name in (*names, *quoted) if name in handles]
     if unstable_anywhere:
         entries.append(Line2D([], [], color="#555555", marker="o", mfc="white", ls="", label="open marker: unstable"))
-    if marked_anywhere:
-        label = f"{MARK}: under other conditions"
-        entries.append(Line2D([], [], color="#555555", ls="", label=label))
+    for mark, meaning in ((MARK, "under other conditions"), (DOUBT, "implausible")):
+        if mark in "".join(marks):
+            entries.append(Line2D([], [], color="#555555", ls="", label=f"{mark}: {meaning}"))
     if entries:
         # a handle of the usual length is too short to tell dashes with dots from a line
         longer = {"handlelength": 3.5} if any(one.way == THROUGHPUT_WAY for one in sum(columns.values(), [])) else {}
         figure.legend(handles=entries, loc="outside lower center", ncols=2 if len(entries) > 1 else 1, **longer)
+    return figure
+
+
+def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Figure:
+    """Operations a second against operations per byte under the roofs of the device, one panel per model and device.
+
+    Sloping roofs are those of memory, flat ones those of products; engines have the colours of the other plots.
+    """
+    from matplotlib.lines import Line2D
+
+    figure, all_axes = _figure(len(panels), 2, 7, 4.6, sharey=False, otherwise="no ceiling is known")
+    targets = unique(
+        one.target
+        for series in columns.values()
+        if any(one.images_per_s for one in series)
+        for one in series
+        if not one.published
+    )
+    handles: dict[str, Line2D] = {}
+    for axes, panel in zip(all_axes, panels, strict=True):
+        kinds = sorted({point.kind for point in panel.points}, key=panel.machine.operations_per_s.get)
+        peaks = [panel.machine.operations_per_s[kind] for kind in kinds]
+        ridges = [max(peaks) / level.bytes_per_s for level in panel.machine.levels]
+        xs = [point.x for point in panel.points]
+        left, right = min([*xs, *ridges]) / 3, 3 * max([*xs, *ridges])
+        ys = [point.y for point in panel.points]
+        low, high = min(ys) / 2, 1.5 * max([*ys, *peaks])
+        for number, level in enumerate(panel.machine.levels):
+            axes.plot([left, ridges[number]], [left * level.bytes_per_s, max(peaks)], color="#555555", lw=1)
+            text = f" {level.name}, {level.bytes_per_s / 1e9:.3g} GB/s"
+            seen = max(left, low / level.bytes_per_s)  # from where on the roof is in sight
+            place = (1.3 * seen, 1.2 * seen * level.bytes_per_s)
+            axes.text(*place, text, va="top", fontsize=8, color="#555555", clip_on=True).set_in_layout(False)
+        steepest = max((level.bytes_per_s for level in panel.machine.levels), default=None)
+        for kind, peak in zip(kinds, peaks, strict=True):
+            begin = peak / steepest if steepest else left
+            axes.plot([begin, right], [peak, peak], color="#555555", lw=1, ls="--")
+            axes.annotate(
+                f"{kind}, {peak / 1e12:.3g} Top/s", (right, peak), ha="right", va="bottom", fontsize=8, color="#555555"
+            )
+        for target, way in unique((point.target, point.way) for point in panel.points):
+            own = [point for point in panel.points if (point.target, point.way) == (target, way)]
+            place = targets.index(target)
+            style = {"color": _COLOURS[place % 7], "marker": _MARKERS[place % 8]}
+            line = {"ls": "-." if way == THROUGHPUT_WAY else "-", "lw": 0.8, "ms": 5}
+            possible = [point for point in own if not point.implausible]
+            axes.plot([point.x for point in possible], [point.y for point in possible], **style, **line)
+            name = way_name(target, way)
+            handles.setdefault(name, Line2D([], [], label=name, **style, **line))
+            for point in own:
+                if point.implausible:
+                    axes.plot(point.x, point.y, **style, mfc="white", ls="")
+                    text = {"xytext": (4, 4), "textcoords": "offset points", "color": style["color"]}
+                    axes.annotate(DOUBT, (point.x, point.y), **text)
+        _logarithmic_axis(axes, low, high, unit=1e12)
+        _logarithmic_axis(axes, left, right, "x")
+        axes.set_xlabel("operations per byte moved")
+        axes.set_ylabel("Top/s")
+        about = textwrap.fill(f"{panel.machine.name}, {panel.machine.source}", 70)
+        axes.set_title(f"{panel.model}\n{about}", fontsize=10)
+    if handles:
+        grey = {"color": "#555555", "lw": 1}
+        entries = [Line2D([], [], label=f"roof of {what}", ls=ls, **grey) for what, ls in _ROOFS.items()]
+        if any(point.implausible for panel in panels for point in panel.points):
+            entries.append(Line2D([], [], label=f"{DOUBT}: implausible", ls="", **grey))
+        figure.legend(handles=[*handles.values(), *entries], loc="outside lower center", ncols=2)
     return figure
 
 
@@ -220,15 +298,19 @@ def plot_history(history: History) -> Figure:
     return figure
 
 
-def _logarithmic_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight."""
+def _logarithmic_axis(axes: Axes, low: float, high: float, which: str = "y", unit: float = 1) -> None:
+    """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight.
+
+    unit: the value that reads 1.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    grid = [step * 10.0**power for power in range(-6, 9) for step in (1, 2, 5)]
+    grid = [unit * step * 10.0**power for power in range(-6, 9) for step in (1, 2, 5)]
     below = max((tick for tick in grid if tick <= low), default=grid[0])
     above = min((tick for tick in grid if tick >= high), default=grid[-1])
-    axes.set_yscale("log")
-    axes.set_ylim(below / 1.05, above * 1.05)
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in grid if below <= tick <= above]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis = getattr(axes, f"{which}axis")
+    getattr(axes, f"set_{which}scale")("log")
+    getattr(axes, f"set_{which}lim")(below / 1.05, above * 1.05)
+    axis.set_major_locator(FixedLocator([tick for tick in grid if below <= tick <= above]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))

@@ -42,7 +42,13 @@ _WORDS = {
     "object": "a mapping",
     "array": "a list",
 }
-_AGAIN = {"accuracy": "evaluate again", "throughput": "measure again", "failure": "make it again"}
+_AGAIN = {
+    "accuracy": "evaluate again",
+    "throughput": "measure again",
+    "failure": "make it again",
+    "ceilings": "measure the ceilings again",
+    "graph": "export again",
+}
 
 
 class Target(NamedTuple):
@@ -76,6 +82,11 @@ class Record:
     def identity(self) -> Facts:
         """What every table says a row is about, by column."""
         return {"model": self.model, **self.target._asdict(), "batch": self.batch}
+
+    @property
+    def start_id(self) -> str | None:
+        """Identity of the checkpoint or ONNX file that the model starts from."""
+        return (self.facts.get("start") or {}).get("id")
 
     @property
     def known(self) -> Facts:
@@ -172,9 +183,7 @@ def _read_record(path: Path, kind: str) -> Record:
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; make it again")
     _check_identity(facts, failed, path)
     part = kind if failed is None else "failure"
-    error = next(_validators()[part].iter_errors(facts), None)
-    if error:
-        raise UserError(f"{path}: {_explain(error, part)}")
+    check(facts, part, path)
     batch = facts.get("batch")
     if batch is None and kind == "throughput":
         raise UserError(f"{path}: batch is None, a whole number was expected; is it a file of another stage?")
@@ -257,6 +266,13 @@ def _validators() -> dict[str, jsonschema.protocols.Validator]:
         for column in columns:
             named.setdefault(column.name, {"type": [column.json_type, "null"]})
     return {name: _Validator(part) for name, part in parts.items()}
+
+
+def check(facts: Facts, part: str, path: Path) -> None:
+    """Raise UserError, naming file, key and value, if facts are not as a part of the schema says."""
+    error = next(_validators()[part].iter_errors(facts), None)
+    if error:
+        raise UserError(f"{path}: {_explain(error, part)}")
 
 
 def _explain(error: jsonschema.ValidationError, part: str) -> str:

@@ -23,6 +23,11 @@ from .reader import Record
 _TEMPLATES = Path(__file__).resolve().parents[3] / "resources"
 _FLIPS_SHOWN = 200  # in the page; flips.csv holds all
 
+_PLOTS = {
+    "throughput": "Throughput against batch size",
+    "latency": "Latency against batch size",
+    "roofline": "Roofline: how near each row comes to what its device allows",
+}
 # What the page explains beside the columns of the tables.
 _OTHER_TERMS = {
     "best": "each column's own optimum, its batch size in brackets.",
@@ -113,7 +118,7 @@ def make_report(
     )
     return environment.get_template("report.html.j2").render(
         tables=tables,
-        plots={name: _inline(name, svg) for name, svg in plots.items()},
+        plots={_PLOTS[name]: _inline(name, svg) for name, svg in plots.items()},
         sections=[_with_plots(section, number) for number, section in enumerate(sections)],
         details=[detail, make_flip_table(flips)],
         provenance=make_provenance_tables(records),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,18 @@ from . import conditions
 from .cells import EMULATED_MARK, NONE, Footnotes, Table, make_table, texts
 from .columns import LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, frame, rows, unique
 from .conditions import MARK
+from .plausibility import MARK as DOUBT
 from .reader import Published, Record, Target
+from .roofs import Roof
+from .roofs import columns as columns_of_roof
 
 TARGET = list(Target._fields)
 UNSTABLE_MARK = "*"
+# What no result file can say of itself.
+_FOUND_HERE = (
+    *("ceiling_percent", "roof", "ceiling_images_per_s", "operations_per_byte", "ceiling_source"),
+    "implausible",
+)
 
 
 class Device(NamedTuple):
@@ -42,6 +50,7 @@ class Line:
     """One column of a throughput table and one line of a plot: a target run in one way, or a published device.
 
     images_per_s: by batch size. rows: of the throughput table, by batch size; none if published (target None).
+    doubts: by batch size, why a figure is implausible.
     """
 
     name: str
@@ -50,6 +59,7 @@ class Line:
     target: Target | None = None
     way: str = LATENCY_WAY
     emulated: bool = False
+    doubts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def marked(self) -> set[int]:
@@ -66,21 +76,23 @@ class Line:
         return self.target is None
 
 
-def make_throughput(records: Iterable[Record]) -> pandas.DataFrame:
-    """One row per record, with the columns THROUGHPUT."""
+def make_throughput(records: Iterable[Record], roofs: Sequence[Roof | None] = ()) -> pandas.DataFrame:
+    """One row per record, with the columns THROUGHPUT. roofs: of each record, if any are known."""
     records = list(records)
+    roofs = roofs or [None] * len(records)
     return frame(
         THROUGHPUT,
         [
             {
-                **record.known,
+                **{key: value for key, value in record.known.items() if key not in _FOUND_HERE},
+                **columns_of_roof(roof, record),
                 "conditions": own.id,
                 "other_conditions": own.differs,
                 "usable_processors": _usable(record.facts.get("fingerprint")),
                 "file": str(record.path),
                 "cpu_model": (record.facts.get("host") or {}).get("cpu_model"),
             }
-            for record, own in zip(records, conditions.of_records(records), strict=True)
+            for record, own, roof in zip(records, conditions.of_records(records), roofs, strict=True)
         ],
     )
 
@@ -106,13 +118,24 @@ def is_unchecked(table: pandas.DataFrame) -> pandas.Series:
     return table["batch_checked"].eq(False).fillna(False)
 
 
+def is_implausible(table: pandas.DataFrame) -> pandas.Series:
+    """Which rows have figures that cannot be."""
+    return table["implausible"].notna()
+
+
 def marks(table: pandas.DataFrame) -> pandas.Series:
     """What stands behind the figures of rows, "" behind most of them."""
-    return is_unstable(table).map({True: UNSTABLE_MARK, False: ""}) + is_marked(table).map({True: MARK, False: ""})
+    kinds = {UNSTABLE_MARK: is_unstable, MARK: is_marked, DOUBT: is_implausible}
+    return sum((which(table).map({True: mark, False: ""}) for mark, which in kinds.items()), start="")
 
 
-def make_lines(table: pandas.DataFrame, model: str, published: Iterable[Published]) -> list[Line]:
-    """The lines of one model: its targets, then the published devices; none if the table has no row of it."""
+def make_lines(
+    table: pandas.DataFrame, model: str, published: Iterable[Published], doubts: Mapping[Published, str] = {}
+) -> list[Line]:
+    """The lines of one model: its targets, then the published devices; none if the table has no row of it.
+
+    doubts: why published figures are implausible.
+    """
     own = table[table["model"] == model]
     lines = []
     for key, of_target in own.groupby(TARGET, sort=False):
@@ -122,12 +145,15 @@ def make_lines(table: pandas.DataFrame, model: str, published: Iterable[Publishe
             of_way = of_target[(of_target["way"] == way) | of_target["failed"].notna()].set_index("batch", drop=False)
             emulated = bool(of_way["emulated"].any())
             name = way_name(target, way) + EMULATED_MARK * emulated
-            lines.append(Line(name, of_way["images_per_s"].dropna().to_dict(), of_way, target, way, emulated))
+            rates, why = (of_way[column].dropna().to_dict() for column in ("images_per_s", "implausible"))
+            lines.append(Line(name, rates, of_way, target, way, emulated, why))
     if lines:
         figures = [line for line in published if line.what == "throughput"]
         for name in unique(line.column for line in figures):
-            rates = {line.batch: line.value for line in figures if line.column == name}
-            lines.append(Line(name, rates, table.iloc[:0].set_index("batch", drop=False)))
+            own = [line for line in figures if line.column == name]
+            rates = {line.batch: line.value for line in own}
+            why = {line.batch: doubts[line] for line in own if line in doubts}
+            lines.append(Line(name, rates, table.iloc[:0].set_index("batch", drop=False), doubts=why))
     return lines
 
 
@@ -180,12 +206,16 @@ def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
     if batch in line.unchecked:
         reason = "the batch size is as the folder says, not checked; the row enters no ratio and is no best row."
         mark += f" {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
+    if batch in line.doubts:
+        reason = f"{line.name}, batch size {batch}: implausible, enters no ratio and is no best row: "
+        mark += f"{DOUBT * line.published} {reasons.mark(reason + line.doubts[batch])}"
     return f"{line.images_per_s[batch]:.1f}{mark}"
 
 
 def _best(line: Line) -> int | None:
     """The batch size of the highest throughput, the smaller one of equals; a marked one if there are no others."""
-    comparable = line.images_per_s.keys() - line.marked - line.unchecked or line.images_per_s
+    possible = line.images_per_s.keys() - line.doubts.keys()
+    comparable = possible - line.marked - line.unchecked or possible
     return min(comparable, key=lambda batch: (-line.images_per_s[batch], batch), default=None)
 
 
@@ -289,6 +319,8 @@ def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) ->
     if base.published and batch in line.marked:
         return NONE
     if batch in line.unchecked or base_batch in base.unchecked:
+        return NONE
+    if batch in line.doubts or base_batch in base.doubts:
         return NONE
     if not base.published and line.rows["conditions"].get(batch) != base.rows["conditions"].get(base_batch):
         return NONE

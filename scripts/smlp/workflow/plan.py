@@ -14,13 +14,13 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from . import settings, targets
+from . import ceilings, settings, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure", "tabulate")
+STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "ceilings", "measure", "tabulate")
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -65,9 +65,8 @@ class Sweep:
             "compile": lambda: [file for cell in self.cells for file in (self.engine(cell), *self.companions(cell))],
             "preprocess": lambda: sorted({folder for model in self.models for folder in self.all_bins(model)}),
             "infer": lambda: [folder for cell in self.cells for folder in self.outputs(cell)],
-            "evaluate": lambda: [
-                f"results/evaluate/{cell.place}/{self.dataset}/bs{cell.batch}.json" for cell in self.cells
-            ],
+            "evaluate": lambda: [f"results/evaluate/{c.place}/{self.dataset}/bs{c.batch}.json" for c in self.cells],
+            "ceilings": lambda: ceilings.files(self._settings),
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
         }
         return answers[stage]()

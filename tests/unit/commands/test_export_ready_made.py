@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from smlp.core import files
 from smlp.core.cli import UserError
-from smlp.models import onnx_graph, preprocessing
+from smlp.models import onnx_costs, onnx_graph, preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_ready_made_file_gets_the_same_checks_and_names(export, tiny, tmp_path
     sidecar = json.loads(target.with_suffix(".json").read_text())
     assert sidecar["inputs"] == {"onnx": {"path": str(source), "sha256": files.digest(source)}}
     assert sidecar["compared_with"] == "itself at batch 1"
-    assert (sidecar["num_classes"], sidecar["opset"], sidecar["macs"]) == (7, 11, onnx_graph.macs(onnx.load(tiny.onnx)))
+    assert (sidecar["num_classes"], sidecar["opset"], sidecar["macs"]) == (7, 11, onnx_costs.macs(onnx.load(tiny.onnx)))
     assert sidecar["identity"]["files"] == {".onnx": files.digest(target)}
     assert onnx.load(source).graph.input[0].name == "data"
 

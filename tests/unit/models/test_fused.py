@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smlp.core.cli import UserError
-from smlp.models import architectures, onnx_graph
+from smlp.models import architectures, onnx_costs, onnx_graph
 from smlp.models.fused import fuse
 from smlp.models.smlpnet import SMLPNet
 
@@ -103,7 +103,7 @@ def test_onnx_has_the_same_ends_fewer_nodes_and_fewer_permutes(small, images, tm
     assert "BatchNormalization" not in counts and "Concat" not in counts
     assert counts["Transpose"] < before["Transpose"]
     # three products over channels a block and two over positions; the same multiply-accumulates
-    assert onnx_graph.macs(fused) == onnx_graph.macs(reference)
+    assert onnx_costs.macs(fused) == onnx_costs.macs(reference)
     with torch.inference_mode():
         expected = small(images).numpy()
     for size in (1, 2):

@@ -9,7 +9,7 @@ from their_onnx import CLASSES, classifier
 
 from smlp.core.cli import UserError
 from smlp.data.transform import Transform
-from smlp.models import onnx_adopt, onnx_files, onnx_graph
+from smlp.models import onnx_adopt, onnx_costs, onnx_files, onnx_graph
 
 TRANSFORM = Transform(8, "bicubic", (8, 8), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "center")
 BYTES = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -272,8 +272,8 @@ def test_functions_are_written_out_and_their_products_counted(tmp_path, inner):
     changes, made, _ = adopt(tmp_path, model)
     assert changes == ["functions written out"]
     assert [entry.domain for entry in made.opset_import] == [""]
-    assert onnx_graph.macs(made) == onnx_graph.macs(classifier()) == 4 * 4 * 4 * 12 + CLASSES * 4
-    assert onnx_graph.macs(model) == onnx_graph.macs(made)
+    assert onnx_costs.macs(made) == onnx_costs.macs(classifier()) == 4 * 4 * 4 * 12 + CLASSES * 4
+    assert onnx_costs.macs(model) == onnx_costs.macs(made)
     same_scores(tmp_path)
 
 
@@ -319,7 +319,7 @@ def test_weights_that_one_file_cannot_hold_stay_beside_it(tmp_path, monkeypatch)
     assert onnx_files.companions(tmp_path / "ours.onnx") == [tmp_path / "ours.onnx.data"]
     same_scores(tmp_path)
     made = onnx_graph.load(tmp_path / "ours.onnx")
-    assert onnx_graph.facts(made, tmp_path)["macs"] == onnx_graph.macs(classifier())
+    assert onnx_costs.facts(made, tmp_path)["macs"] == onnx_costs.macs(classifier())
     again = onnx_graph.with_uint8_input(made, TRANSFORM.mean, TRANSFORM.std)
     (tmp_path / "elsewhere").mkdir()
     onnx_files.save(again, tmp_path / "elsewhere" / "bytes.onnx", tmp_path)

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from smlp.core.cli import UserError
 from smlp.data import pixels
-from smlp.models import onnx_graph
+from smlp.models import onnx_costs, onnx_graph
 
 
 def make(nodes, weights=(), image=("batch", 3, 8, 8), scores=("batch", 5), opset=11, ends=("input", "output"), **more):
@@ -52,10 +52,14 @@ IMAGES = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
 
 
 def test_facts_count_what_the_graph_contains():
-    assert onnx_graph.facts(classifier()) == {
+    assert onnx_costs.facts(classifier()) == {
         "opset": 11,
         "parameters": 4 * 3 * 3 * 3 + 4 * 8 * 8 * 5,
+        "parameter_bytes": 4 * (4 * 3 * 3 * 3 + 4 * 8 * 8 * 5),
         "macs": 4 * 8 * 8 * (3 * 3 * 3) + 4 * 8 * 8 * 5,
+        "least_macs": 4 * 8 * 8 * 3 * 9 // 4 + 4 * 8 * 8 * 5,  # a tile of 4 x 4 takes 36 products in place of 144
+        "activation_elements": {"5": 1, "192": 1, "256": 2},
+        "activation_bytes": 4 * (3 * 8 * 8 + 2 * 4 * 8 * 8 + 5),
         "node_counts": {"Conv": 1, "Relu": 1, "Flatten": 1, "MatMul": 1},
         "input_shape": [None, 3, 8, 8],
     }
@@ -140,11 +144,11 @@ def test_macs_are_those_of_one_image(nodes, weights, macs, batch):
     ]
     opset = 12 if any(node.op_type == "Einsum" for node in nodes) else 11
     model = make(nodes, weights, (batch, 3, 8, 8), (batch, 5), initializers=constants, opset=opset)
-    assert onnx_graph.macs(model) == macs
+    assert onnx_costs.macs(model) == macs
 
 
 def test_a_graph_without_products_has_no_macs():
-    assert onnx_graph.macs(make([helper.make_node("GlobalAveragePool", ["input"], ["output"])])) == 0
+    assert onnx_costs.macs(make([helper.make_node("GlobalAveragePool", ["input"], ["output"])])) == 0
 
 
 def test_the_batch_is_that_of_the_input():

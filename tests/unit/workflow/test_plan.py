@@ -75,6 +75,7 @@ def test_every_stage_has_its_files():
         "preprocess": ["results/preprocess/digits/test_resnet/shard-0"],
         "infer": [f"results/infer/m/{name}/fp32/digits/bs2/shard-0" for name in ("pytorch", "onnxruntime")],
         "evaluate": [f"results/evaluate/m/{name}/fp32/digits/bs2.json" for name in ("pytorch", "onnxruntime")],
+        "ceilings": ["results/ceilings/cpu.json"],
         "measure": [f"results/measure/m/{name}/fp32/bs2.json" for name in ("pytorch", "onnxruntime")],
     }
 

@@ -73,6 +73,7 @@ def test_defaults_are_filled_in():
         "export": {"opset_version": 11, "exporter": "torchscript", "tolerance": 0.0001},
         "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {"latency_percentile": 99},
+        "ceilings": {"measure": True, "time_s": 2},
         "measure": {
             "loads": 3,
             "retry_max_s": 120,

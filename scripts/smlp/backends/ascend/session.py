@@ -24,15 +24,16 @@ from . import cann, npu_smi
 
 
 def telemetry(device: str) -> Facts:
-    """health, temperature_c, power_w, aicore_percent, memory_used_mb and processes of a device, by npu-smi; versions.
+    """What npu-smi says of a device: name, health, temperature_c, power_w, aicore_percent, memory_used_mb, processes.
 
-    processes: one text each, None if npu-smi does not tell. Nothing at all if there is no npu-smi.
+    And versions. processes: one text each, None if npu-smi does not tell. Nothing at all if there is no npu-smi.
     """
     if npu_smi.program() is None:
         return {}
     found, home = npu_smi.chip(_number_of(device)), cann.find_home()
     processes = found.processes
     return {
+        "name": found.name,
         "health": found.health,
         "temperature_c": found.temperature_c,
         "power_w": found.power_w,
