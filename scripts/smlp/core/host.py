@@ -181,7 +181,7 @@ def _control_groups(root: Path) -> list[tuple[Path, str, str]]:
 def text(path: Path) -> str | None:
     """The content of a file of the system; None if it is empty or not there."""
     try:
-        return path.readtext(encoding="utf-8", errors="replace").strip() or None
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
 

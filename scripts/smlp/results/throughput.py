@@ -125,8 +125,10 @@ def is_implausible(table: pandas.DataFrame) -> pandas.Series:
 
 def marks(table: pandas.DataFrame) -> pandas.Series:
     """What stands behind the figures of rows, "" behind most of them."""
-    kinds = {UNSTABLE_MARK: is_unstable, MARK: is_marked, DOUBT: is_implausible}
-    return sum((which(table).map({True: mark, False: ""}) for mark, which in kinds.items()), start="")
+    found = pandas.Series("", index=table.index, dtype="string")
+    for mark, which in ((UNSTABLE_MARK, is_unstable), (MARK, is_marked), (DOUBT, is_implausible)):
+        found[which(table).astype(bool)] += mark
+    return found
 
 
 def make_lines(
