@@ -67,7 +67,7 @@ lint: setup
 	@$(SNAKEMAKE) --lint
 
 bench: setup
-	@for script in preprocess measure engines rerun; do $(VENV_PYTHON) bench/$$script.py; done
+	@for script in preprocess measure engines rerun compare; do $(VENV_PYTHON) bench/$$script.py; done
 
 # What takes longer: minutes, and gigabytes of disk.
 bench-scale: setup
@@ -88,7 +88,7 @@ clean:
 
 # What a stage made, with its logs and times. Snakemake makes again only what is still needed: finished results need
 # nothing of what they were made from, so removing bins costs nothing until something has to read them.
-STAGES := $(shell sed -n 's/^STAGES = //p' scripts/smlp/workflow/plan.py | tr -d '(),"')
+STAGES := $(shell sed -n 's/^STAGES = tuple("\(.*\)".split()).*/\1/p' scripts/smlp/workflow/plan.py)
 clean-%:
 	@case " $(STAGES) " in *" $* "*) ;; *) echo "error: no stage $*; one of $(STAGES)" >&2; exit 1;; esac
 	@rm -rf results/$(if $(filter tabulate,$*),tables results/tables.outdated,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv

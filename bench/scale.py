@@ -129,6 +129,7 @@ def make_project(project: Path, images: Path, flags: argparse.Namespace) -> None
             "warmup_window_s": 0.05,
             "warmup_max_s": 1,
         },
+        "profile": {"best": False},
     }
     (project / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 

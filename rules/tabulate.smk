@@ -1,7 +1,7 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy and throughput of the sweep, and the predictions of its references; of resources/ the published
-figures, the format of the results and the page's template.
+Needs: every accuracy, throughput and profile of the sweep, and the predictions of its references; of resources/ the
+published figures, the format of the results and the page's template.
 Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
@@ -11,6 +11,7 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        profiles=cli.or_fail(sweep.files, "profile"),
         ceilings=cli.or_fail(sweep.files, "ceilings"),
         graphs=cli.or_fail(ceilings.graphs, sweep),
         references=past.references(sweep),
@@ -25,6 +26,7 @@ rule tabulate:
         multiext("results/tables/roofline", ".png", ".svg"),
         multiext("results/tables/decision", ".csv", ".parquet"),
         multiext("results/tables/flips", ".csv", ".parquet"),
+        multiext("results/tables/profile", ".csv", ".parquet", ".md"),
         report="results/tables/report.html",
     log:
         "results/logs/tabulate.log",
@@ -48,6 +50,7 @@ rule tabulate:
         "python scripts/tabulate.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --profile {input.profiles:q}"
         " --ceilings {input.ceilings:q}"
         " --graphs {input.graphs:q}"
         " --ceiling_sheet {input.sheet:q}"

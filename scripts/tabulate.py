@@ -10,6 +10,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
   throughput.png, .svg          images/s against batch size
   latency.png, .svg             latency percentiles against batch size
+  profile.csv, .parquet, .md    every operator of the engines that profile_engine.py profiled (--profile)
   roofline.png, .svg            operations a second against operations per byte, under the device's roofs
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
@@ -44,8 +45,17 @@ from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_tab
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, PERCENTILES, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_roofline, plot_throughput, render
-from smlp.results.reader import Target, check_join, choose_published, read_accuracy, read_published, read_throughput
-from smlp.results.report import csv_text, make_report, markdown, parquet_bytes
+from smlp.results.profiles import PROFILE, make_profile, make_profile_tables
+from smlp.results.reader import (
+    Target,
+    check_join,
+    choose_published,
+    read_accuracy,
+    read_profiles,
+    read_published,
+    read_throughput,
+)
+from smlp.results.report import Section, csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
 from smlp.results.verdicts import FAMILYWISE, judge_together, multiplicity_notes
 
@@ -92,6 +102,8 @@ def tabulate(flags: argparse.Namespace) -> None:
     }
     decision = pandas.concat([frame(DECISION, []), *itertools.chain(*decisions.values())], ignore_index=True)
 
+    profile = make_profile(read_profiles(flags.profile), throughput)
+    profile_tables = make_profile_tables(profile)
     notes = multiplicity_notes(accuracy, flips, flags.familywise) + published_notes(of_accuracy, accuracy, published)
     accuracy_table = make_accuracy_table(accuracy, notes)
     throughput_tables = []
@@ -105,12 +117,14 @@ def tabulate(flags: argparse.Namespace) -> None:
     contents: dict[str, str | bytes] = {
         "accuracy.md": markdown([accuracy_table]),
         "throughput.md": markdown(throughput_tables),
+        "profile.md": markdown(profile_tables) if profile_tables else "nothing was profiled\n",
     }
     for name, columns, table in (
         ("accuracy", ACCURACY, accuracy),
         ("throughput", THROUGHPUT, throughput),
         ("decision", DECISION, decision),
         ("flips", FLIPS, flips),
+        ("profile", PROFILE, profile),
     ):
         contents[f"{name}.csv"] = csv_text(columns, table)
         contents[f"{name}.parquet"] = parquet_bytes(columns, table)
@@ -120,11 +134,11 @@ def tabulate(flags: argparse.Namespace) -> None:
     for name, plot in (("throughput", plot_throughput), ("latency", plot_latency), ("roofline", roofline)):
         for suffix in (".png", ".svg"):
             contents[name + suffix] = render(plot, lines, name + suffix)
-    sections = []
+    sections = [Section("Where the time goes", profile_tables)] if profile_tables else []
     if flags.history:
         records = (of_accuracy, of_throughput, accuracy, throughput)
         entry = finished.make_entry(*records, flags.references, flags.settings, "this sweep")
-        sections = series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
+        sections += series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
         [accuracy_table, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in drawn},
@@ -164,6 +178,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--accuracy", type=Path, nargs="*", default=[], help="JSON files of evaluate.py")
     parser.add_argument("--throughput", type=Path, nargs="*", default=[], help="JSON files of measure.py")
+    parser.add_argument("--profile", type=Path, nargs="*", default=[], help="JSON files of profile_engine.py")
     parser.add_argument(
         "--reference_backend",
         default=backends.reference("checkpoint").name,

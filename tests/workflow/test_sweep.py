@@ -72,6 +72,9 @@ def test_every_table_plot_and_report_is_there(finished_demo):
         "flips.parquet": b"PAR1",
         "latency.png": b"\x89PNG",
         "latency.svg": b"<?xml",
+        "profile.csv": b"model,",
+        "profile.md": b"nothing was profiled",
+        "profile.parquet": b"PAR1",
         "report.html": b"<!DOCTYPE html>",
         "roofline.png": b"\x89PNG",
         "roofline.svg": b"<?xml",
@@ -163,6 +166,7 @@ PLANNED = {
     "evaluate": EVALUATED,
     "ceilings": {},  # the demo of the tests measures none
     "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
+    "profile": {},  # the demo of tests profiles nothing
     "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }
 

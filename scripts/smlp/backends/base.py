@@ -24,6 +24,7 @@ from ..core.cli import UserError
 from ..core.provenance import Facts
 from ..core.runs import RunFacts
 from ..core.tensor import TensorInfo, shape_text
+from ._profile import Profiler
 
 _NO_MEMORY = re.compile("out of memory|allocate|not enough memory|bad_alloc|OutOfMemory", re.IGNORECASE)
 
@@ -133,6 +134,10 @@ class Engine(ABC):
         batches: as for `run`, without end; none may change before it has ended. None if the runtime runs one batch
         at a time.
         """
+        return None
+
+    def profiler(self) -> Profiler | None:
+        """What runs the opened engine with its runtime's own profiling on; None if the runtime has none."""
         return None
 
 

@@ -7,6 +7,7 @@ nothing and lose most. Weights have 8 bits, on x86 without VNNI 7, because sums 
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _calibration
+from . import _calibration, _nvml
+from ._profile import Operation, Profiler, computing, converting
 from .base import (
     CALIBRATION,
     CPU,
@@ -38,6 +40,12 @@ from .base import (
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _QUANTISED = ["Conv", "MatMul"]
 _QDQ_OPSET = 13  # the first whose QuantizeLinear knows channels
+# Operators that only convert or move: between types, layouts, and devices.
+_MOVES = (
+    *("Cast", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Transpose", "Reshape", "Identity"),
+    *("ReorderInput", "ReorderOutput", "MemcpyFromHost", "MemcpyToHost"),
+)
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _INSTALL = "and the CUDA provider is in onnxruntime-gpu; install that in place of onnxruntime"
 
 
@@ -186,24 +194,7 @@ class _Session(Engine):
         self.device = "cpu" if kind == "cpu" else f"cuda:{index or 0}"
 
     def _open(self) -> None:
-        runtime = require("onnxruntime", "onnxruntime")
-        session_options = runtime.SessionOptions()
-        session_options.log_severity_level = 3
-        if self._threads:
-            session_options.intra_op_num_threads = self._threads
-        if self._optimised:
-            session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            with memory_named(str(self._path)):
-                self._session = runtime.InferenceSession(
-                    str(self._path), session_options, providers=_providers(self.device)
-                )
-        except UserError:
-            raise
-        except Exception as error:  # the runtime's own exceptions share no narrower base
-            raise UserError(
-                f"{self._path}: ONNX Runtime cannot open it ({first_line(error)}); compile the engine again"
-            ) from None
+        self._session = self._new_session()
         if self.device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise UserError(f"device {self.device!r}: ONNX Runtime cannot start CUDA; check nvidia-smi")
         # as the session says; 0 threads are its own choice
@@ -213,6 +204,27 @@ class _Session(Engine):
         }
         self.inputs = [_info(value) for value in self._session.get_inputs()]
         self.outputs = [_info(value) for value in self._session.get_outputs()]
+
+    def _new_session(self, profile_to: Path | None = None) -> Any:
+        runtime = require("onnxruntime", "onnxruntime")
+        session_options = runtime.SessionOptions()
+        session_options.log_severity_level = 3
+        if self._threads:
+            session_options.intra_op_num_threads = self._threads
+        if self._optimised:
+            session_options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if profile_to:
+            session_options.enable_profiling = True
+            session_options.profile_file_prefix = str(profile_to)
+        try:
+            with memory_named(str(self._path)):
+                return runtime.InferenceSession(str(self._path), session_options, providers=_providers(self.device))
+        except UserError:
+            raise
+        except Exception as error:  # the runtime's own exceptions share no narrower base
+            raise UserError(
+                f"{self._path}: ONNX Runtime cannot open it ({first_line(error)}); compile the engine again"
+            ) from None
 
     def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
         if self.device != "cpu":
@@ -238,8 +250,72 @@ class _Session(Engine):
         outputs, d2h_ms = timed(binding.copy_outputs_to_cpu)
         return outputs, Timings([h2d_ms], [compute_ms], [d2h_ms])
 
+    def profiler(self) -> Profiler:
+        return _Profiler(self)
+
     def _close(self) -> None:
         del self._session
+
+
+class _Profiler(Profiler):
+    """A second session of the same engine, which writes what it does into a file."""
+
+    def __init__(self, engine: _Session) -> None:
+        self._engine = engine
+        self._scratch = tempfile.TemporaryDirectory()
+        self._plain, self._profiled = engine._session, engine._new_session(Path(self._scratch.name) / "ort")
+        self._runs = self._skipped = 0
+
+    def run(self, images: np.ndarray, times: int) -> list[float]:
+        self._engine._session = self._profiled
+        try:
+            self._runs += times
+            return [self._engine.run(images)[1].compute_ms[0] for _ in range(times)]
+        finally:
+            self._engine._session = self._plain
+
+    def begin(self) -> None:
+        self._skipped = self._runs
+
+    def end(self) -> list[Operation]:
+        with self._scratch:
+            written = Path(self._profiled.end_profiling())
+            events = json.loads(written.read_text(encoding="utf-8", errors="replace"))
+        return parse_profile(events, self._engine.device, self._skipped)
+
+
+def parse_profile(events: list[Facts], device: str, skip: int = 0) -> list[Operation]:
+    """Operators in the file of ONNX Runtime's profiling, in the order in which they ran.
+
+    A run's operators precede its `model_run`; those of the first `skip` runs do not count. On CUDA the times are those
+    that the host saw, launches and not kernels: their sum says how much that leaves out.
+    """
+    wanted = _PROVIDERS[device.partition(":")[0]]
+    total_ms: dict[tuple[str, str], float] = {}
+    about: dict[tuple[str, str], Facts] = {}
+    runs = 0
+    for event in events:
+        name, arguments = str(event.get("name")), event.get("args") or {}
+        if name == "model_run":
+            runs += 1
+        elif name.endswith("_kernel_time") and runs >= skip:
+            key = (name[: -len("_kernel_time")], str(arguments.get("node_index")))
+            total_ms[key] = total_ms.get(key, 0.0) + event["dur"] / 1000
+            about[key] = arguments
+    return [_operation(key[0], about[key], ms / max(1, runs - skip), wanted) for key, ms in total_ms.items()]
+
+
+def _operation(name: str, arguments: Facts, ms: float, wanted: str) -> Operation:
+    kind, provider = arguments.get("op_name", "unknown"), arguments.get("provider", "unknown")
+    moves = kind in _MOVES
+    inputs, outputs = (_types(arguments.get(f"{side}_type_shape") or []) for side in ("input", "output"))
+    precision = (converting if moves else computing)(inputs, outputs)
+    return Operation(name, kind, precision, provider, ms, moves=moves, elsewhere=provider != wanted)
+
+
+def _types(listed: list[Facts]) -> list[str]:
+    """Types of tensors, from [{"float": [1, 3]}, …]."""
+    return [name for tensor in listed for name in tensor]
 
 
 def _info(value: Any) -> TensorInfo:
@@ -261,6 +337,7 @@ BACKEND = Backend(
     options=(DEVICE, CALIBRATION),
     compile=compile_engine,
     open=open_engine,
+    telemetry=_nvml.telemetry,
     made_for=made_for,
     large=(".onnx.data",),
     reference_for="onnx",

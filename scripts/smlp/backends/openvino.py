@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
 from . import _calibration
+from ._profile import Operation, Profiler, precision
 from .base import (
     CALIBRATION,
     Backend,
@@ -35,6 +36,9 @@ from .base import (
 _NOT_QUANTISED = (
     "Add", "BatchNormInference", "Divide", "Erf", "Gelu", "MVN", "Multiply", "Power", "ReduceMean", "Sqrt", "Subtract"
 )  # fmt: skip
+
+# Nodes that only convert or move, as the CPU plugin names them.
+_MOVES = ("Reorder", "Transpose", "Convert", "Reshape")
 
 
 def compile_engine(source: Path, output: Path, *, precision: str, batch_size: int, options: Options) -> Facts:
@@ -172,8 +176,68 @@ class _CompiledModel(Engine):
         queue = AsyncInferQueue(compiled)
         return queue, {**_settings(compiled), "requests": len(queue)}
 
+    def profiler(self) -> Profiler:
+        return _Profiler(self)
+
     def _close(self) -> None:
         del self._request, self._queue, self._model, self._core
+
+
+class _Profiler(Profiler):
+    """The model compiled once more, with counters."""
+
+    def __init__(self, engine: _CompiledModel) -> None:
+        self._engine = engine
+        self._plain = engine._request
+        self._counting = engine._compile({"NUM_STREAMS": 1, "PERF_COUNT": True}).create_infer_request()
+        self._runs = self._skipped = 0
+        self._before: list[Any] = []
+
+    def run(self, images: np.ndarray, times: int) -> list[float]:
+        self._engine._request = self._counting
+        try:
+            self._runs += times
+            return [self._engine.run(images)[1].compute_ms[0] for _ in range(times)]
+        finally:
+            self._engine._request = self._plain
+
+    def begin(self) -> None:
+        self._skipped, self._before = self._runs, self._counting.profiling_info
+
+    def end(self) -> list[Operation]:
+        after = self._counting.profiling_info
+        del self._counting
+        return parse_profile(after, self._runs, self._before, self._skipped)
+
+
+def parse_profile(nodes: list[Any], runs: int, before: Sequence[Any] = (), skipped: int = 0) -> list[Operation]:
+    """Operators in the ProfilingInfo of a request after `runs` runs, without those that it told after `skipped`.
+
+    The CPU plugin tells the mean time of all runs so far. A node's kind of kernel ends in its precision:
+    brgemm_avx512_amx_bf16.
+    """
+    earlier_ms = {node.node_name: _ms(node) for node in before}
+    found = []
+    for node in nodes:
+        if not str(node.status).endswith("EXECUTED"):
+            continue
+        total_ms = runs * _ms(node) - skipped * earlier_ms.get(node.node_name, 0.0)
+        kernel, _, kind = node.exec_type.rpartition("_")
+        found.append(
+            Operation(
+                node.node_name,
+                node.node_type,
+                precision(kind) if kernel else None,
+                node.exec_type,
+                max(0.0, total_ms / max(1, runs - skipped)),
+                moves=node.node_type in _MOVES,
+            )
+        )
+    return found
+
+
+def _ms(node: Any) -> float:
+    return 1000 * node.real_time.total_seconds()
 
 
 def _settings(compiled: Any) -> Facts:

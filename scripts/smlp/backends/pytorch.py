@@ -9,6 +9,8 @@ import numpy as np
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
 from . import _precision
+from ._profile import Profiler
+from ._torch_profile import TorchProfiler
 from .base import Backend, Engine, Facts, Timings, require, timed
 
 
@@ -48,6 +50,9 @@ class _Eager(Engine):
         with torch.inference_mode():
             output, compute_ms = timed(self._model, torch.from_numpy(images))
         return [output.numpy()], Timings([], [compute_ms], [])
+
+    def profiler(self) -> Profiler:
+        return TorchProfiler(self)
 
     def _close(self) -> None:
         del self._model

@@ -24,7 +24,9 @@ import numpy as np
 from ..core import provenance
 from ..core.cli import UserError
 from ..core.tensor import TensorInfo
-from . import _cuda
+from . import _cuda, _nvml
+from ._profile import Profiler
+from ._tensorrt_profile import ByPackage, ByTrtexec
 from .base import CUDA, DEVICE, Backend, Engine, EngineFailure, Facts, Option, Options, Timings, require
 
 INPUT, OUTPUT = "input", "output"  # as scripts/export.py names them
@@ -229,10 +231,10 @@ class _ByTrtexec(Engine):
         self.inputs = [TensorInfo(INPUT, np.dtype(np.float32), shape)]
         self.outputs = [TensorInfo(OUTPUT, np.dtype(np.float32), (shape[0], self._facts.get("num_classes")))]
 
-    def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
+    def _execute(self, images: np.ndarray, further: Sequence[str] = ()) -> tuple[list[np.ndarray], Timings]:
         folder = Path(self._scratch.name)
         images.tofile(folder / "images.bin")
-        report = parse_report(_call(self._command, self._path, folder))
+        report = parse_report(_call([*self._command, *further], self._path, folder))
         if report["gpu"] != self._facts["gpu"]:
             raise UserError(
                 f"{self._path}: was built for {self._facts['gpu']}, this is {report['gpu']}; compile it again here"
@@ -243,6 +245,9 @@ class _ByTrtexec(Engine):
             )
         times = [[] if report[key] is None else [report[key]] for key in ("h2d_ms", "compute_ms", "d2h_ms")]
         return [parse_outputs((folder / "logits.json").read_text())], Timings(*times)
+
+    def profiler(self) -> Profiler:
+        return ByTrtexec(self, known_flags(_call([self._tool, "--help"], self._path)), Path(self._scratch.name))
 
     def _close(self) -> None:
         self._scratch.cleanup()
@@ -319,14 +324,20 @@ class _ByPackage(Engine):
         image, logits = tensors[tensorrt.TensorIOMode.INPUT], tensors[tensorrt.TensorIOMode.OUTPUT]
         self.inputs, self.outputs = [image], [logits]
         self._steps = _cuda.Steps(image.shape, logits.shape, device)
-        self._context.set_tensor_address(image.name, self._steps.images.data_ptr())
-        self._context.set_tensor_address(logits.name, self._steps.logits.data_ptr())
+        self._bind(self._context)
+
+    def _bind(self, context: Any) -> None:
+        context.set_tensor_address(self.inputs[0].name, self._steps.images.data_ptr())
+        context.set_tensor_address(self.outputs[0].name, self._steps.logits.data_ptr())
 
     def _execute(self, images: np.ndarray) -> tuple[list[np.ndarray], Timings]:
         logits, timings = self._steps.run(
             images, lambda: self._context.execute_async_v3(self._steps.stream.cuda_stream)
         )
         return [logits], timings
+
+    def profiler(self) -> Profiler:
+        return ByPackage(self)
 
     def _close(self) -> None:
         # contexts go before their engine
@@ -362,4 +373,5 @@ BACKEND = Backend(
     ),
     compile=compile_engine,
     open=open_engine,
+    telemetry=_nvml.telemetry,
 )

@@ -231,7 +231,7 @@ def _in_tables(root: Path, files: Sequence[Path], columns: Sequence[str] | None,
     pictures: list[Picture] = []
     names = None
     for file in files:
-        table = rows.describe(file, columns or (None if labelled else (rows.COLUMNS[0], None)))
+        table = rows.describe(file, columns, labelled)
         if pictures and table.names != names:
             raise UserError(f"{file}: names other classes than {files[0].name}; these are parts of different sets")
         names = table.names

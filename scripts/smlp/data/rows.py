@@ -54,11 +54,15 @@ def _close() -> None:
         _stream.batches.close()
 
 
-def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = None) -> Table:
-    """What a file holds. columns: of the image and of its class (None: it does not matter), if not as on the hub."""
+def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = None, labelled: bool = True) -> Table:
+    """What a file holds.
+
+    columns: of the image and of its class (None: it does not matter), if not as on the hub; labelled: False if the
+    class of no image matters.
+    """
     with _file(path) as file:
         schema = file.schema_arrow
-        image, label = columns or COLUMNS
+        image, label = columns or (COLUMNS if labelled else (COLUMNS[0], None))
         if not columns and "image" not in schema.names:
             found = [field.name for field in schema if _holds_bytes(field.type)]
             image = found[0] if len(found) == 1 else image

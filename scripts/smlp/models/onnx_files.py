@@ -137,17 +137,27 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     """Let onnx check a file, whose outputs may lack a shape: exporters that cannot infer it leave it out."""
     import onnx
 
-    kinds = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
-    shapeless = [kind for kind in kinds if not kind.HasField("shape")]
-    if not shapeless:
+    if all(_has_shape(value) for value in model.graph.output):
         onnx.checker.check_model(str(path))
         return
-    for kind in shapeless:
-        kind.shape.SetInParent()
-    with in_place(model, path.parent, Path(tempfile.gettempdir())) as opened:
-        onnx.checker.check_model(opened)
-    for kind in shapeless:
-        kind.ClearField("shape")
+    completed = onnx.ModelProto()
+    completed.CopyFrom(model)
+    graph = completed.graph
+    for value in graph.output:
+        if not _has_shape(value):
+            value.type.tensor_type.shape.SetInParent()
+    # of weights that are not in the file the checker looks for the file; whether they are there is known already
+    inside = [tensor for tensor in graph.initializer if not is_outside(tensor)]
+    listed = {value.name for value in graph.input} | {tensor.name for tensor in inside}
+    outside = [tensor for tensor in graph.initializer if tensor.name not in listed]
+    graph.input.extend(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in outside)
+    del graph.initializer[:]
+    graph.initializer.extend(inside)
+    onnx.checker.check_model(completed)
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return not value.type.HasField("tensor_type") or value.type.tensor_type.HasField("shape")
 
 
 def save(model: onnx.ModelProto, path: Path, folder: Path) -> None:

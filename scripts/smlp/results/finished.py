@@ -15,6 +15,7 @@ import pandas
 from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
+from . import history
 from .accuracy import make_accuracy
 from .columns import rows
 from .history import Entry, Key, Predictions, Row
@@ -146,9 +147,12 @@ def read_folder(folder: Path) -> Entry:
             f"{folder}: has no results of a sweep, no measure/**/bs*.json or evaluate/**/bs*.json; name a folder of "
             "results, an entry of a history, or files of measure.py and evaluate.py"
         )
-    of_accuracy, of_throughput = read_accuracy(evaluated), read_throughput(measured)
-    of_accuracy = _of_tables(of_accuracy, folder / "tables" / "accuracy.csv")
-    of_throughput = _of_tables(of_throughput, folder / "tables" / "throughput.csv")
+    tables = {name: _table(folder / "tables" / f"{name}.csv") for name in history.TABLES}
+    # imported results and own ones may both be there, about the same
+    named = {(line.get("file") or "").partition("measure/")[2] for line in tables["throughput"]} - {""}
+    measured = [path for path in measured if not named or path.relative_to(folder / "measure").as_posix() in named]
+    of_accuracy = _of_tables(read_accuracy(evaluated), tables["accuracy"])
+    of_throughput = _of_tables(read_throughput(measured), tables["throughput"])
     references = sorted(folder.glob("evaluate/*/reference/*.csv"))
     return _of_records(of_accuracy, of_throughput, references, str(folder))
 
@@ -159,20 +163,25 @@ def results_of(folder: Path) -> Path:
     return folder / "results" if has_none and (folder / "results").is_dir() else folder
 
 
-def _of_tables(records: Sequence[Record], table: Path) -> list[Record]:
-    """The records that the table of their sweep has rows of; all if there is no table."""
-    if not table.is_file():
-        return list(records)
+def _table(path: Path) -> list[dict[str, str]]:
+    """The lines of a table of the sweep; none if there is no such file."""
+    if not path.is_file():
+        return []
     try:
-        with open(table, encoding="utf-8", newline="") as stream:
-            lines = csv.DictReader(stream)
-            named = {tuple(row.get(name) or "" for name in ("model", *Target._fields, "batch")) for row in lines}
+        with open(path, encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{table}: is no CSV file ({error}); make the tables again") from None
+        raise UserError(f"{path}: is no CSV file ({error}); make the tables again") from None
+
+
+def _of_tables(records: Sequence[Record], table: Sequence[Mapping[str, str]]) -> list[Record]:
+    """The records that the table of their sweep has rows of; all if there is no table."""
+    names = ("model", *Target._fields, "batch")
+    named = {tuple(line.get(name) or "" for name in names) for line in table}
     return [
         record
         for record in records
-        if (record.model, *record.target, "" if record.batch is None else str(record.batch)) in named
+        if not table or (record.model, *record.target, "" if record.batch is None else str(record.batch)) in named
     ]
 
 

@@ -294,7 +294,7 @@ def plot_history(history: History) -> Figure:
         axes.set_xlim(-0.5, len(history.times) - 0.5)
         axes.set_ylabel(unit)
         axes.set_title(title)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return figure
 
 

@@ -45,6 +45,7 @@ _WORDS = {
 _AGAIN = {
     "accuracy": "evaluate again",
     "throughput": "measure again",
+    "profile": "profile again",
     "failure": "make it again",
     "ceilings": "measure the ceilings again",
     "graph": "export again",
@@ -152,6 +153,11 @@ def check_loads(paths: Iterable[Path]) -> list[Record]:
         if not record.failed and not ("id" in record.facts and latencies.is_file() and record.facts.get("loads") == 1):
             raise UserError(f"{record.path}: is no load of measure.py, with {latencies.name} beside it; measure again")
     return records
+
+
+def read_profiles(paths: Iterable[Path]) -> list[Record]:
+    """One record per file of profile_engine.py, in their order; an engine may have several."""
+    return [_read_record(path, "profile") for path in paths]
 
 
 def _ordered(found: Iterable[Record]) -> list[Record]:

@@ -19,7 +19,7 @@ _MAX_SWEEPS = 30
 _MAX_LINES = 14
 _FIGURES = {
     "throughput": ("images_per_s", "images_per_s_low", "images_per_s_high"),
-    "accuracy": ("top1", "top1_wilson_low", "top1_wilson_high"),
+    "accuracy": ("top1", "", ""),  # sweeps score the same images: how far others would differ says nothing of them
 }
 
 
@@ -79,4 +79,4 @@ def _series(sweeps: Sequence[Entry], row: Row) -> Series:
             points.setdefault(found.result or place, (place, found))
     places = [place for place, _ in points.values()]
     columns = ([one.figures.get(name) for _, one in points.values()] for name in (value, low, high))
-    return Series(str(row.key), places, *columns)
+    return Series(str(row.key).removeprefix(f"{row.key.model}, "), places, *columns)

@@ -14,13 +14,13 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from . import ceilings, settings, targets
+from . import ceilings, profiles, settings, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = ("retrieve", "export", "compile", "preprocess", "infer", "evaluate", "ceilings", "measure", "tabulate")
+STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure profile tabulate".split())  # noqa: E501, SIM905
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -50,6 +50,7 @@ class Sweep:
             for target in self.targets
             for batch in complete["batch_sizes"]
         ]
+        self.profiles = profiles.Profiles(self, complete)
 
     @property
     def variant_pattern(self) -> str:
@@ -59,7 +60,7 @@ class Sweep:
 
     def files(self, stage: str) -> list[str]:
         """Everything that a stage makes for the tables."""
-        answers = {
+        return {
             "retrieve": self._retrieved,
             "export": lambda: sorted({self.onnx_file(cell) for cell in self.cells if _compiles_from(cell) == "onnx"}),
             "compile": lambda: [file for cell in self.cells for file in (self.engine(cell), *self.companions(cell))],
@@ -68,8 +69,8 @@ class Sweep:
             "evaluate": lambda: [f"results/evaluate/{c.place}/{self.dataset}/bs{c.batch}.json" for c in self.cells],
             "ceilings": lambda: ceilings.files(self._settings),
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
-        }
-        return answers[stage]()
+            "profile": lambda: self.profiles.files(),
+        }[stage]()
 
     # retrieve
 

@@ -191,6 +191,14 @@ def test_rows_are_read_in_any_order_and_their_classes_are_named(tmp_path):
         assert sources.read(tmp_path, found.pictures[place].image) == SAMPLES[place].content
 
 
+def test_images_to_calibrate_with_are_found_in_a_column_of_any_name(tmp_path):
+    """Their class does not matter, so that nobody names columns for them."""
+    images = [{"bytes": bytes([number]), "path": "x"} for number in range(3)]
+    parquet.write_table(pyarrow.table({"kind": ["a", "b", "c"], "img": images}), tmp_path / "train.parquet")
+    entries = dataset.list_images(tmp_path, "train", labelled=False)
+    assert [sources.read(tmp_path, entry.image) for entry in entries] == [b"\0", b"\1", b"\2"]
+
+
 TABLES = {
     "no labels": ({"image": [{"bytes": b"1", "path": "x"}], "label": [-1]}, "row 0: label is '-1'"),
     "no labels, as text": ({"image": [{"bytes": b"1", "path": "x"}], "label": ["-1"]}, "row 0: label is '-1'"),

@@ -218,11 +218,15 @@ def test_class_indices_and_sorted_scores_are_refused_whatever_their_type(tmp_pat
     assert "ends in TopK; scores of each class" in refusal(tmp_path, their_onnx.state_output(best, 1, ["N", 3]))
 
 
-def test_the_shape_of_the_output_may_be_missing(tmp_path):
-    model = classifier(ends=[("Softmax", {"axis": 1})])
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("as_inputs", [False, True])
+def test_the_shape_of_the_output_may_be_missing(tmp_path, outside, as_inputs):
+    model = classifier(ends=[("Softmax", {"axis": 1})], as_inputs=as_inputs)
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    changes, _, theirs = adopt(tmp_path, model)
-    assert changes == [] and theirs.num_classes == CLASSES
+    if outside:
+        onnx.external_data_helper.convert_model_to_external_data(model, location="theirs.data", size_threshold=0)
+    _, _, theirs = adopt(tmp_path, model)
+    assert theirs.num_classes == CLASSES
 
 
 def test_sequences_and_texts_are_refused(tmp_path):

@@ -21,12 +21,12 @@ def test_twenty_pairs(count, spread):
     """Each seed is one comparison of 20 rows: nothing is said of identical ones, and 8% are found."""
     random = np.random.default_rng([count, int(1000 * spread)])
     wrong = found = 0
-    for _ in range(50):
+    for _ in range(25):
         same = [(loads(random, 50, spread, count), loads(random, 50, spread, count)) for _ in range(20)]
         slow = [(one, other / 1.08) for one, other in same]
         wrong += sum(verdict in ("slower", "faster") for verdict in verdicts(same)) > 1
         found += verdicts(slow).count("slower") >= 19
-    assert wrong == 0 and found >= 48
+    assert wrong == 0 and found >= 24
 
 
 def test_an_interval_of_equal_loads_is_that_of_student():
@@ -90,22 +90,22 @@ def test_rows_lend_each_other_their_spread():
 def test_a_row_that_scatters_more_than_the_others_stands_alone():
     random = np.random.default_rng(6)
     wrong = 0
-    for _ in range(400):
+    for _ in range(200):
         pairs = [(loads(random, 50, 0.005, 3), loads(random, 50, 0.005, 3)) for _ in range(11)]
         pairs.append((loads(random, 50, 0.15, 3), loads(random, 50, 0.15, 3)))
         wrong += verdicts(pairs)[-1] in ("slower", "faster")
-    assert wrong / 400 < 0.07  # 2.5% a side, and what chance adds
+    assert wrong / 200 < 0.09  # 2.5% a side, and what chance adds
 
 
 def test_holm_judges_all_rows_together():
     random = np.random.default_rng(7)
     alone = together = 0
-    for _ in range(200):
+    for _ in range(25):
         # slower by exactly the margin: the worst that must not be called slower
         pairs = [(loads(random, 50, 0.02, 5), loads(random, 50 * 0.97, 0.02, 5)) for _ in range(20)]
         alone += "slower" in verdicts(pairs)
         together += "slower" in verdicts(pairs, familywise="holm")
-    assert alone / 200 > 0.2 and together / 200 < 0.06
+    assert alone >= 6 and together <= 3
     pairs = [(loads(random, 50, 0.01, 5), loads(random, 50 / 1.15, 0.01, 5)) for _ in range(20)]
     assert verdicts(pairs, familywise="holm") == ["slower"] * 20
 
@@ -118,7 +118,7 @@ def test_the_chance_of_a_false_alarm_is_told():
     seen = np.mean(
         [
             "slower" in verdicts([(loads(random, 50, 0.05, 3), loads(random, 50, 0.05, 3)) for _ in range(20)])
-            for _ in range(200)
+            for _ in range(100)
         ]
     )
     assert 0 < told < 1 - 0.975**20 and abs(told - seen) < 0.15

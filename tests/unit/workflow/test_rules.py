@@ -22,7 +22,9 @@ BLOCKS = {
 
 def test_every_stage_has_a_rule_file_and_a_command():
     assert {path.stem for path in RULES.glob("*.smk")} == {*plan.STAGES, "common"}
-    assert all((ROOT / "scripts" / f"{stage}.py").is_file() for stage in plan.STAGES)
+    # scripts/profile.py would take the place of the standard library's module of that name
+    commands = {"profile": "profile_engine"}
+    assert all((ROOT / "scripts" / f"{commands.get(stage, stage)}.py").is_file() for stage in plan.STAGES)
 
 
 def test_every_backend_that_compiles_has_its_rule():
@@ -40,7 +42,7 @@ def test_a_rule_makes_the_files_that_its_backend_declares(name):
     assert counted <= {(kind.resource, kind.resource) for kind in backend.devices}
 
 
-@pytest.mark.parametrize("stage", ["compile", "infer", "measure"])
+@pytest.mark.parametrize("stage", ["compile", "infer", "measure", "profile"])
 def test_what_makes_or_runs_engines_gets_the_variables_that_the_settings_ask_for(stage):
     text = (RULES / f"{stage}.smk").read_text(encoding="utf-8")
     assert "        environment=of_backend(hosts.environment),\n" in text

@@ -24,6 +24,14 @@ def test_sources_of_servers_are_no_files(tmp_path, monkeypatch):
         Sweep(complete("timmy")).source_file("mine", "checkpoint")
 
 
+def test_what_is_no_address_is_said_in_the_plan():
+    for source in ("hf-hub:resnet50", "hf-hub:me/net/../x"):
+        with pytest.raises(
+            UserError, match=f"models.mine.checkpoint: {source}: is no address in the hub; write hf-hub:"
+        ):
+            complete(source)
+
+
 def test_the_key_reaches_retrieving_and_the_export():
     sweep = Sweep(complete({"source": "https://host/x.pth", "key": "model_ema"}, model_name="test_resnet"))
     for flags in (sweep.source_flags("mine", "checkpoint"), sweep.export_flags("mine", "")):

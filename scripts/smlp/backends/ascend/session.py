@@ -19,8 +19,9 @@ import numpy as np
 
 from ...core.cli import UserError
 from ...core.tensor import TensorInfo, shape_text
+from .._profile import Profiler
 from ..base import Engine, EngineFailure, Facts, Timings, duration_ms, require
-from . import cann, npu_smi
+from . import cann, msprof, npu_smi
 
 
 def telemetry(device: str) -> Facts:
@@ -169,6 +170,9 @@ class _Session(Engine):
                 "above lists them); choose one with --batchsize"
             ) from None
         self._gear = batch
+
+    def profiler(self) -> Profiler:
+        return msprof.MsprofProfiler(self._path, self.device)
 
     def _close(self) -> None:
         # not finalize(): it ends ACL for the whole process, which the end of the process does anyway
