@@ -6,8 +6,9 @@ A call runs what the same words would run, with the caller's folder, environment
 are imported anew each time. It differs from a plain Python in what libraries read from the environment when they are
 imported, in its process group, and if the environment asks for it:
 
-STILL              commands see a clock that stands still, and measure.py one that ticks by itself, so that tables
-                   depend on no time; plots are empty, since to draw them takes half of the time of the tables
+STILL              commands see a clock that stands still, and what they time one that ticks by itself, and they do not
+                   see how much memory they take, so that tables depend on nothing but their inputs; plots are empty,
+                   since to draw them takes half of the time of the tables
 DIE_AT, DIE_COUNT  number and file: as many files as commands give their names are their end, and that of all other
                    processes in the same folder
 """
@@ -188,7 +189,8 @@ def _run(arguments):
     if "DIE_AT" in os.environ:
         sys.addaudithook(_die_at(int(os.environ["DIE_AT"]), os.environ["DIE_COUNT"]))
     if "STILL" in os.environ:
-        _stop_the_clock(ticks=script.endswith("measure.py"))
+        _stop_the_clock(ticks=script.endswith(("compile.py", "measure.py")))
+        _tell_no_memory()
         _draw_nothing()
     sys.argv = arguments
     sys.path.insert(0, str(Path(script).resolve().parent))
@@ -212,6 +214,13 @@ def _stop_the_clock(ticks):
     if ticks:
         looks = itertools.count()
         time.perf_counter = lambda: next(looks) / 1000
+
+
+def _tell_no_memory():
+    read_text = Path.read_text
+    Path.read_text = lambda path, *how, **more: (
+        "" if path == Path("/proc/self/status") else read_text(path, *how, **more)
+    )
 
 
 def _draw_nothing():
