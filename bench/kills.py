@@ -46,7 +46,14 @@ _SETTINGS = {
     "targets": [{"backend": "pytorch"}, {"backend": "onnxruntime"}],
     "batch_sizes": [4],
     "accuracy": {"reference_batch_size": 4},
-    "measure": {"min_time_s": 0.01, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.01,
+        "min_runs": 3,
+        "warmup_window_s": 0.001,
+        "warmup_max_s": 0.01,
+    },
     "profile": {"best": False},
 }
 # What must not depend on how often a sweep was killed; measured times do, and so do sidecars, which say when.

@@ -121,7 +121,14 @@ def make_project(project: Path, images: Path, flags: argparse.Namespace) -> None
         },
         "targets": [{"backend": name} for name in flags.targets],
         "batch_sizes": [8],
-        "measure": {"min_time_s": 0.1, "min_runs": 10, "warmup_window_s": 0.05, "warmup_max_s": 1},
+        "measure": {
+            "loads": 1,
+            "retry_max_s": 0,
+            "min_time_s": 0.1,
+            "min_runs": 10,
+            "warmup_window_s": 0.05,
+            "warmup_max_s": 1,
+        },
         "profile": {"best": False},
     }
     (project / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")

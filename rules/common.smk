@@ -31,6 +31,7 @@ wildcard_constraints:
     precision="[a-z0-9_]+",
     variant=sweep.variant_pattern,
     batch=r"\d+",
+    load=r"\d+",
     dataset=re.escape(sweep.dataset),
     transform=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     shard=r"\d+",

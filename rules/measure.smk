@@ -1,27 +1,38 @@
 """Measure: the performance pass, with the machine to itself.
 
 Needs: an engine (or the checkpoint, for the reference), the first shard's bins, and the sidecars of both.
-Makes: results/measure/{model}/{backend}/{precision}/bs{batch}.json and every latency in bs{batch}.npy,
-results/measure/{model}/{backend}/{precision}/imported/bs{batch}.json of imported results; of a variant below
+Makes: results/measure/{model}/{backend}/{precision}/bs{batch}/load-{load}.json and every latency of that load in
+load-{load}.npy, and of all its loads bs{batch}.json; of imported results imported/bs{batch}.json; of a variant below
 {precision}/{variant}/.
 """
 
+from scripts.smlp.workflow.measuring import Measuring
 
-rule measure_engine:
-    """Measure latency and throughput of an engine on real images, nothing else running."""
+rounds = Measuring(sweep, config)
+
+
+def of_load(answer):
+    """As of_cell, about one load of the engine."""
+    return lambda wildcards: cli.or_fail(answer, Cell.of(wildcards), int(wildcards.load))
+
+
+rule measure_load:
+    """Measure latency and throughput of one load of an engine on real images, nothing else running."""
     input:
         engine=of_cell(sweep.engine),
         companions=of_cell(sweep.companions),
         sidecar=of_cell(sweep.engine_sidecar),
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
+        # they only have to be over: measuring one of them again makes no other one stale
+        before=ancient(of_load(rounds.before)),
     output:
-        summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.json",
-        latencies="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.npy",
+        summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.json",
+        latencies="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.npy",
     log:
-        "results/logs/measure/{model}/{backend}/{precision}{variant}/bs{batch}.log",
+        "results/logs/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.log",
     benchmark:
-        "results/benchmarks/measure/{model}/{backend}/{precision}{variant}/bs{batch}.tsv"
+        "results/benchmarks/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.tsv"
     conda:
         "../envs/{backend}.yaml"
     threads: ALL_CORES
@@ -34,12 +45,12 @@ rule measure_engine:
     params:
         python=of_backend(hosts.interpreter),
         environment=of_backend(hosts.environment),
-        flags=of_cell(sweep.measure_flags),
-        host=of_cell(lambda cell: jobs.measured_on(sweep.throughput(cell), HOST)),
+        flags=of_cell(rounds.flags),
+        host=of_load(lambda cell, load: jobs.measured_on(rounds.load(cell, load), HOST)),
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
     message:
-        "{wildcards.model}: measure {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
+        "{wildcards.model}: measure {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}, load {wildcards.load}"
     shell:
         "{params.python} scripts/measure.py"
         " --model {input.engine:q}"
@@ -53,6 +64,30 @@ rule measure_engine:
         " --record_failure"
         " --output {output.summary:q}"
         " > {log:q} 2>&1"
+
+
+rule measure_engine:
+    """Make one row of the throughput table from an engine's loads."""
+    input:
+        of_cell(rounds.loads),
+    output:
+        "results/measure/{model}/{backend}/{precision}{variant}/bs{batch}.json",
+    log:
+        "results/logs/measure/{model}/{backend}/{precision}{variant}/bs{batch}.log",
+    benchmark:
+        "results/benchmarks/measure/{model}/{backend}/{precision}{variant}/bs{batch}.tsv"
+    conda:
+        "../envs/pytorch.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        code=code_digest("measure_row"),
+    message:
+        "{wildcards.model}: the loads of {wildcards.backend} {wildcards.precision}{wildcards.variant}, batch {wildcards.batch}"
+    shell:
+        "python scripts/measure_row.py" " --loads {input:q}" " --output {output:q}" " > {log:q} 2>&1"
 
 
 rule measure_import:

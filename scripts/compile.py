@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def compile_engine(
     made_from = _made_from(source, options)
     with files.whole_file(output) as partial:
         with _device(backend, options), memory_named(f"{output}: batch {batch_size}"):
+            started = time.perf_counter()
             facts = backend.compile(source, partial, precision=precision, batch_size=batch_size, options=options)
+            compile_s = time.perf_counter() - started
         if facts["batch"] != batch_size:
             raise UserError(
                 f"{output}: the engine has batch {facts['batch']}, not {batch_size}; its compiler ignored it"
@@ -103,6 +106,7 @@ def compile_engine(
             **_named(variant),
             options=options,
             environment=dict(environment),
+            compile_s=compile_s,
             **facts,
             start=made_from["source"].start,
         )

@@ -1,11 +1,12 @@
-"""Measure an engine's latency and throughput: the performance pass, with the device to itself.
+"""Measure one load of an engine, its latency and throughput: the performance pass, with the device to itself.
 
-Warms up until three windows agree within 5% (or --warmup_max_s), then measures for at least --min_time_s and
---min_runs on real images. Throughput = 1000 · batch / mean compute milliseconds, as ais_bench and the guide
-define it; the end-to-end images/s beside it include transfers. If the runtime can work on several batches at once,
-that is measured too, after the latency. Its figures are under `throughput_way`; its images/s are counted by the wall
-clock, since latencies overlap. Writes a summary JSON with ais_bench's keys, ours under `smlp`, and every single latency
-beside it as .npy, float64 (runs, 2): compute and end-to-end ms.
+Warms up until three windows agree within 5% and get no faster (or --warmup_max_s), then measures for at least
+--min_time_s and --min_runs on real images. Throughput = 1000 · batch / mean compute milliseconds, as ais_bench and the
+guide define it; the end-to-end images/s beside it include transfers. If the runtime can work on several batches at
+once, that is measured too, after the latency. Its figures are under `throughput_way`; its images/s are counted by the
+wall clock, since latencies overlap. A load that was disturbed, or was not steady, is taken again by a fresh process
+for up to --retry_max_s. Writes a summary JSON with ais_bench's keys, ours under `smlp`, and every single latency beside
+it as .npy, float64 (runs, 2): compute and end-to-end ms. scripts/measure_row.py makes a row of several loads.
 
   scripts/measure.py --model bs8.onnx --input bins/ --output bs8.json
 """
@@ -18,28 +19,31 @@ import gc
 import hashlib
 import io
 import itertools
+import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, NoReturn
 
 import numpy as np
 
 from smlp import backends
-from smlp.backends.base import Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
-from smlp.core import cli, files, host, lock, provenance
+from smlp.backends.base import Backend, Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
+from smlp.core import cli, disturbance, files, host, lock, provenance
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
 from smlp.data import bins
-from smlp.results import aisbench, statistics
+from smlp.results import aisbench, one_load
 
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
 _IMAGE_BYTES = 128 << 20
-_AGREEMENT = 0.05
 _POWER_INTERVAL_S = 1.0
+# What a process that starts itself anew hands on to the next: its id, when the first began, why loads were discarded.
+_TAKES = "SMLP_TAKES"
 _DECIDING = ("threads", "min_time_s", "min_runs", "warmup_window_s", "warmup_max_s")
 _STATE = ("temperature_c", "power_w", "aicore_percent")
 
@@ -51,22 +55,44 @@ class Latencies(NamedTuple):
     timings: Timings
 
 
-class WarmUp(NamedTuple):
-    """How many runs it took, and whether its last three windows agreed."""
+class Takes(NamedTuple):
+    """The loads that this measurement took. began_s: time.monotonic() of the first. discarded: why those went."""
 
-    runs: int
-    agreed: bool
+    began_s: float
+    discarded: list[str]
+
+    @classmethod
+    def so_far(cls) -> Takes:
+        """What the process before left, if there was one."""
+        try:
+            left = json.loads(os.environ.pop(_TAKES, "null"))
+            return cls(left["began_s"], left["discarded"]) if left["pid"] == os.getpid() else cls(time.monotonic(), [])
+        except (ValueError, LookupError, TypeError):  # there was none, or somebody else set the variable
+            return cls(time.monotonic(), [])
+
+    def take_again(self, why: str) -> NoReturn:
+        """Become a fresh process that does the same: memory, threads and kernels are as in any load."""
+        left = {"pid": os.getpid(), "began_s": self.began_s, "discarded": [*self.discarded, why]}
+        words = getattr(sys, "orig_argv", ["", *sys.argv])[1:]  # Python 3.9 does not know its own flags
+        os.execve(sys.executable, [sys.executable, *words], {**os.environ, _TAKES: json.dumps(left)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     flags = _parse(argv)
+    takes = Takes.so_far()
+    started_s = time.monotonic()
     try:
-        report, latencies = run(flags)
+        report, latencies = run(flags, takes.discarded)
     except EngineFailure as failure:
         if not flags.record_failure:
             raise
         cli.say(f"nothing to measure: {failure}")
         report, latencies = failure_record(failure, flags), _npy(np.empty((0, 2)))
+    why = "failed" not in report and _against(report["smlp"])
+    another_s = time.monotonic() - started_s
+    if why and time.monotonic() + another_s - takes.began_s < flags.retry_max_s and __name__ == "__main__":
+        cli.say(f"{why}; this load is discarded and taken again")
+        takes.take_again(why)
     with files.whole_file(flags.output) as partial:
         partial.with_suffix(".npy").write_bytes(latencies)
         files.write_json(partial, report)
@@ -75,8 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
-    """Measure the engine: the summary, and as .npy every latency, float64 (runs, 2), compute and end-to-end ms."""
+def _against(facts: Facts) -> str | None:
+    """What is known against a load, in either way of running, that another load might not have."""
+    ways = [way for way in (facts, facts["throughput_way"]) if way and way["known_to_percent"] is not None]
+    return next((way["disturbed"] for way in ways if way["disturbed"]), None)
+
+
+def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts, bytes]:
+    """Measure the engine: the summary, and as .npy every latency, float64 (runs, 2), compute and end-to-end ms.
+
+    discarded: why the loads before this one were.
+    """
     backend, sidecar, engine = backends.open_engine(
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
@@ -87,15 +122,20 @@ def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
         # before the engine is opened: later this process is one of the device's
         before = ask(engine.device)
         refuse_unfit(engine.device, before, flags.allow_busy_device)
+        started = time.perf_counter()
         with engine:
+            load_s = time.perf_counter() - started
             batch_size = batch_size_of(engine, flags.batchsize)
             images, made_from = load_images(flags.input, engine, batch_size)
             fingerprint = host.fingerprint(provenance.versions(backend.packages), engine.settings, flags.threads)
             fingerprint["where"] = flags.where
             load_before = os.getloadavg()[0]
-            warm = warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
+            first_inference_ms = measure(engine, images, 0, 1).end_to_end_ms[0]
+            warm = one_load.warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
+            started_at = disturbance.now()
             with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
                 latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
+            seen = disturbance.between(started_at, disturbance.now())
             throughput_way = measure_together(engine, images, flags)
             load_after = os.getloadavg()[0]
             after = ask(engine.device)
@@ -119,8 +159,16 @@ def run(flags: argparse.Namespace) -> tuple[Facts, bytes]:
         settings=engine.settings,
         environment=dict(flags.env),
         fingerprint=fingerprint,
-        **_figures(warm, compute_ms, compute_ms, batch_size, report["throughput"]),
+        **one_load.figures(warm, compute_ms, compute_ms, report["throughput"], seen),
+        discarded=len(discarded),
+        discarded_why="; ".join(discarded) or None,
         end_to_end_images_per_s=end_to_end_images_per_s,
+        compile_s=sidecar.get("compile_s"),
+        engine_mb=_size_mb(flags.model, backend),
+        load_s=load_s,
+        first_inference_ms=first_inference_ms,
+        peak_host_mb=disturbance.peak_memory_mb(),
+        peak_device_mb=meter.peak_mb,
         throughput_way=throughput_way,
         host_load_before=load_before,
         host_load_after=load_after,
@@ -139,25 +187,10 @@ def _npy(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _figures(
-    warm: WarmUp, latency_ms: np.ndarray, window_ms: np.ndarray, window_images: int, images_per_s: float
-) -> Facts:
-    """What is stated of the latency way and of the throughput way alike.
-
-    latency_ms: float64 (runs,). window_ms: float64 (windows,), the times that `window_images` images took each: the
-    interval of images_per_s is bootstrapped over them.
-    """
-    low, high = statistics.bootstrap_interval_mean_throughput(window_ms, window_images)
-    return {
-        "runs": len(latency_ms),
-        "warmup_runs": warm.runs,
-        "stable": warm.agreed and _agree([part.mean() for part in np.array_split(window_ms, 3) if len(part)]),
-        "latency_ms_mean": float(latency_ms.mean()),
-        **statistics.latency_percentiles(latency_ms),
-        "images_per_s": images_per_s,
-        "images_per_s_low": low,
-        "images_per_s_high": high,
-    }
+def _size_mb(engine: Path, backend: Backend) -> float:
+    """All files of an engine, in 10^6 bytes."""
+    paths = [engine, *(engine.with_suffix(suffix) for suffix in (*backend.companions, *backend.large))]
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 
 
 def refuse_unfit(device: str, state: Facts, allow: bool) -> None:
@@ -174,7 +207,7 @@ def refuse_unfit(device: str, state: Facts, allow: bool) -> None:
 
 
 class PowerMeter:
-    """Samples a device's power while the block runs; `mean_w` is None if nothing tells it.
+    """Samples a device's power and memory while the block runs; a figure is None if nothing tells it.
 
     read: a function that returns what a backend's `telemetry` does.
     """
@@ -182,19 +215,23 @@ class PowerMeter:
     def __init__(self, read: Callable[[], Facts]) -> None:
         self._read = read
         self._samples: list[float] = []
+        self.peak_mb: float | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def _sample(self) -> None:
         while not self._over.is_set():
             try:
-                power_w = self._read().get("power_w")
+                state = self._read()
             except UserError as error:
                 cli.say(f"power is not recorded: {error}")
                 return
-            if power_w is None:
+            if state.get("power_w") is None and state.get("memory_mb") is None:
                 return
-            self._samples.append(power_w)
+            if state.get("power_w") is not None:
+                self._samples.append(state["power_w"])
+            if state.get("memory_mb") is not None:
+                self.peak_mb = max(self.peak_mb or 0, state["memory_mb"])
             self._over.wait(_POWER_INTERVAL_S)
 
     def __enter__(self) -> PowerMeter:
@@ -231,22 +268,6 @@ def load_images(spec: str, engine: Engine, batch_size: int) -> tuple[list[np.nda
     return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)], made_from
 
 
-def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> WarmUp:
-    """Call `window`, which returns (runs, mean ms), until three in a row agree within 5%, or for `max_s`."""
-    means_ms: list[float] = []
-    total_runs = 0
-    started = time.perf_counter()
-    while True:
-        runs, mean_ms = window()
-        means_ms.append(mean_ms)
-        total_runs += runs
-        if len(means_ms) >= 3:
-            if _agree(means_ms[-3:]):
-                return WarmUp(total_runs, True)
-            if time.perf_counter() - started >= max_s:
-                return WarmUp(total_runs, False)
-
-
 def _window(engine: Engine, images: Sequence[np.ndarray], window_s: float) -> tuple[int, float]:
     compute_ms = measure(engine, images, window_s, 1).timings.compute_ms
     return len(compute_ms), float(np.mean(compute_ms))
@@ -270,7 +291,7 @@ def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argpar
     """The throughput way, warmed up as the latency way was; None if the runtime has none.
 
     Throughput = batch · runs / seconds, over whole windows of as many runs as there are requests, from the first start.
-    Its interval is bootstrapped over these windows: single ends come in bursts, one per request.
+    How steady it was is told by these windows: single ends come in bursts, one per request.
     """
     endless = itertools.cycle(images)
     first = engine.run_together(endless, 0, 1)
@@ -282,16 +303,18 @@ def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argpar
         ended_s = engine.run_together(endless, flags.warmup_window_s, 1).ended_s
         return len(ended_s), 1000 * float(ended_s[-1]) / len(ended_s)
 
-    warm = warm_up(window, flags.warmup_max_s)
+    warm = one_load.warm_up(window, flags.warmup_max_s)
+    before = disturbance.now()
     with _no_collection():
         together = engine.run_together(endless, flags.min_time_s, max(flags.min_runs, requests))
+    seen = disturbance.between(before, disturbance.now())
     window_ends_s = together.ended_s[requests - 1 :: requests]
     window_ms = 1000 * np.diff(window_ends_s, prepend=0)
     window_images = len(images[0]) * requests
     images_per_s = window_images * len(window_ends_s) / float(window_ends_s[-1])
     return {
         "settings": together.settings,
-        **_figures(warm, together.latency_ms, window_ms, window_images, images_per_s),
+        **one_load.figures(warm, together.latency_ms, window_ms, images_per_s, seen),
         "latency_ms": together.latency_ms.tolist(),
         "ended_s": together.ended_s.tolist(),
     }
@@ -309,10 +332,6 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _agree(values: Sequence[float]) -> bool:
-    return bool(max(values) <= (1 + _AGREEMENT) * min(values))
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
@@ -322,6 +341,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--min_runs", type=cli.positive_int, default=100, help="and at least this often")
     parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
     parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
+    parser.add_argument(
+        "--retry_max_s",
+        type=cli.seconds,
+        default=120,
+        help="a load that was disturbed or not steady is taken again, for at most this long in all",
+    )
     parser.add_argument(
         "--where", choices=("here", "submitted"), default="here", help="whether a scheduler chose this host; recorded"
     )

@@ -148,9 +148,7 @@ def figures(path: Path, summary: Facts, batch_size: int) -> Facts:
         ) from None
     found = {"latency_ms_mean": mean_ms, "latency_ms_p50": median_ms, "images_per_s": 1000 * batch_size / mean_ms}
     if len(times_ms) > 1:
-        low, high = statistics.bootstrap_interval_mean_throughput(times_ms, batch_size)
-        found.update(runs=len(times_ms), images_per_s_low=low, images_per_s_high=high)
-        found.update(statistics.latency_percentiles(times_ms))
+        found.update(runs=len(times_ms), **statistics.latency_percentiles(times_ms))
     return found
 
 

@@ -42,7 +42,7 @@ from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.results import finished, history, plausibility, roofs, series
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
-from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
+from smlp.results.columns import ACCURACY, DECISION, FLIPS, PERCENTILES, THROUGHPUT, frame, printable, unique
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_roofline, plot_throughput, render
 from smlp.results.profiles import PROFILE, make_profile, make_profile_tables
@@ -90,11 +90,12 @@ def tabulate(flags: argparse.Namespace) -> None:
     starts = {record.model: record.start_id for record in of_accuracy + of_throughput if record.start_id}
     throughput["implausible"], doubts = plausibility.mark(throughput, over, published, ceilings, starts)
     lines = {model: make_lines(throughput, model, published[model], doubts) for model in models}
-    limits_ms = [None] if flags.latency_ms_max is None else [None, flags.latency_ms_max]
+    limits = [(None, None)]
+    if flags.latency_ms_max is not None:
+        limits.append((flags.latency_ms_max, f"p{flags.latency_percentile}"))
     decisions = {
         model: [
-            make_decision(model, throughput, accuracy, own_references.get(model, reference), limit_ms)
-            for limit_ms in limits_ms
+            make_decision(model, throughput, accuracy, own_references.get(model, reference), *limit) for limit in limits
         ]
         for model in models
         if lines[model]
@@ -210,7 +211,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--latency_ms_max",
         type=cli.positive_number,
-        help="name also the best rows whose latency of a batch, at its highest percentile, is at most this",
+        help="name also the best rows whose latency of a batch is at most this",
+    )
+    percents = [int(name.removeprefix("p")) for name in PERCENTILES]
+    parser.add_argument(
+        "--latency_percentile", type=int, choices=percents, default=percents[-1], help="of all rows, for that limit"
     )
     parser.add_argument("--ceilings", type=Path, nargs="*", default=[], help="JSON files of ceilings.py")
     parser.add_argument("--graphs", type=Path, nargs="*", default=[], help="sidecars of export.py: what images cost")

@@ -54,7 +54,7 @@ def _stage(job: Snakemake) -> str:
 def _title(job: Snakemake) -> str:
     """ "compile", "preprocess calibration": the rule, without what its place or its stage already says."""
     stage, _, rest = job.rule.name.partition("_")
-    return stage if rest in ("", "shard", "engine", job.wildcards.get("backend")) else f"{stage} {rest}"
+    return stage if rest in ("", "shard", "load", "engine", job.wildcards.get("backend")) else f"{stage} {rest}"
 
 
 def _place(job: Snakemake) -> dict[str, str]:
@@ -66,7 +66,8 @@ def _place(job: Snakemake) -> dict[str, str]:
         place["graph"] += place.pop("opset", "")
     place.pop("dataset", None)
     # in this order, whatever the order in the paths is
-    return {key: place[key] for key in sorted(place, key=lambda key: (key in ("batch", "shard"), key == "shard"))}
+    parts = ("shard", "load")
+    return {key: place[key] for key in sorted(place, key=lambda key: (key in ("batch", *parts), key in parts))}
 
 
 def _reasons(job: Snakemake, workflow: Snakemake, why: Any) -> Iterator[str]:

@@ -31,7 +31,14 @@ SETTINGS = {
     "batch_sizes": BATCH_SIZES,
     "accuracy": {"margin_points": 6.0},
     "ceilings": {"measure": False},
-    "measure": {"min_time_s": 0.1, "min_runs": 3, "warmup_window_s": 0.05, "warmup_max_s": 0.3},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.1,
+        "min_runs": 3,
+        "warmup_window_s": 0.05,
+        "warmup_max_s": 0.3,
+    },
     "profile": {"best": False},
 }
 
@@ -115,7 +122,7 @@ def test_ini_reruns_what_it_changes(swept):
     done = snakemake(folder, "-n", "--cores", "1", env=env)
     ini.write_text(before)
     counts = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) == 2}
-    assert counts["compile_ascend"] == "6" and counts["measure_engine"] == "6"
+    assert counts["compile_ascend"] == "6" and counts["measure_load"] == "6"
     assert not {"export_onnx", "preprocess_shard", "evaluate_reference"} & set(counts)
 
 
@@ -144,7 +151,10 @@ def test_two_sweeps_at_once_share_no_device(swept, tmp_path):
     assert [sweep.wait(900) for sweep in started] == [0, 0], "".join((p / "said.txt").read_text() for p in places)
     uses = []
     for place in places:
-        made = [*place.glob("results/infer/small/ascend/**/*_summary.json"), *place.glob("results/measure/**/bs*.json")]
+        made = [
+            *place.glob("results/infer/small/ascend/**/*_summary.json"),
+            *place.glob("results/measure/**/load-*.json"),
+        ]
         facts = [json.loads(path.read_text())["smlp"] for path in made]
         assert len(facts) == 2 * len(BATCH_SIZES) and {fact["device"] for fact in facts} == {"ascend:0"}
         uses += [(fact["device_taken_at"], fact["device_released_at"], place.name) for fact in facts]
@@ -313,7 +323,7 @@ def test_infer_and_measure_under_python_39(python39, tmp_path):
     for index, image in enumerate(images):
         image.tofile(tmp_path / "bins" / f"batch-{index:05d}.bin")
     env = environment(host.root / "Ascend", SMLP_EMULATOR_PYTHON=sys.executable, TMPDIR=str(tmp_path))
-    quick = ["--min_time_s", "0.1", "--min_runs", "3", "--warmup_window_s", "0.01", "--warmup_max_s", "0.1"]
+    quick = ["--retry_max_s=0", "--min_time_s=0.1", "--min_runs=3", "--warmup_window_s=0.01", "--warmup_max_s=0.1"]
     flags = ["--model", om, "--backend", "ascend", "--input", "bins"]
     for name, own in (
         ("infer", ["--output", ".", "--output_dirname", "out", "--outfmt", "NPY"]),

@@ -27,7 +27,14 @@ DEMO = {
     "targets": [{"backend": "pytorch", "precision": "fp32"}, {"backend": "onnxruntime", "precision": "fp32"}],
     "batch_sizes": [1, 4],
     "ceilings": {"measure": False},
-    "measure": {"min_time_s": 0.01, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.01,
+        "min_runs": 3,
+        "warmup_window_s": 0.001,
+        "warmup_max_s": 0.01,
+    },
     "profile": {"best": False},
 }
 # Somebody's own checkpoint and images, one of which is cut off; the reference is the first target's run.

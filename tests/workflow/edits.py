@@ -24,7 +24,14 @@ SETTINGS = {
     "history": None,
     "accuracy": {"reference_batch_size": 1},
     "ceilings": {"measure": False},
-    "measure": {"min_time_s": 0.001, "min_runs": 3, "warmup_window_s": 0.001, "warmup_max_s": 0.01},
+    "measure": {
+        "loads": 1,
+        "retry_max_s": 0,
+        "min_time_s": 0.001,
+        "min_runs": 3,
+        "warmup_window_s": 0.001,
+        "warmup_max_s": 0.01,
+    },
     "profile": {"best": False},
 }
 
@@ -98,6 +105,7 @@ KNOBS = {
     "decision": setting("decision", "latency_ms_max", values=(None, 1.5)),
     "opset": setting("export", "opset_version", values=(11, 13)),
     "min_runs": setting("measure", "min_runs", values=(3, 4)),
+    "loads": setting("measure", "loads", values=(1, 2)),
     "calibration": setting("calibration", "seed", values=(0, 1)),
     "weights": copied("net.pth", "net-{}.pth", (0, 1, 2)),
     "labels": copied("images/val_label.txt", "labels-{}.txt", (0, 1)),

@@ -9,8 +9,8 @@ NOTHING = {}
 TABLES = {"tabulate": 1}
 EVALUATED = {"evaluate_reference": 1, "evaluate_engine": 4, **TABLES}
 # Of the demo: two targets x two batch sizes, three shards, and the reference with its own batch size.
-ONNXRUNTIME = {"infer_shard": 6, "evaluate_engine": 2, "measure_engine": 2, **TABLES}
-BINS = {"preprocess_shard": 3, "infer_shard": 15, "measure_engine": 4, **EVALUATED}
+ONNXRUNTIME = {"infer_shard": 6, "evaluate_engine": 2, "measure_load": 2, "measure_engine": 2, **TABLES}
+BINS = {"preprocess_shard": 3, "infer_shard": 15, "measure_load": 4, "measure_engine": 4, **EVALUATED}
 
 
 def setting(section, key, value):
@@ -107,12 +107,26 @@ def other_weights(project):
         pytest.param(touch("results/infer/**/*", "results/evaluate/**/*"), NOTHING, id="touched outputs"),
         pytest.param(
             batch_sizes(1, 4, 8),
-            {"compile_onnxruntime": 1, "infer_shard": 3, "evaluate_engine": 2, "measure_engine": 2, **TABLES},
+            {
+                "compile_onnxruntime": 1,
+                "infer_shard": 3,
+                "evaluate_engine": 2,
+                "measure_load": 2,
+                "measure_engine": 2,
+                **TABLES,
+            },
             id="batch size added that the reference has run",
         ),
         pytest.param(
             batch_sizes(1, 2, 4),
-            {"compile_onnxruntime": 1, "infer_shard": 6, "evaluate_engine": 2, "measure_engine": 2, **TABLES},
+            {
+                "compile_onnxruntime": 1,
+                "infer_shard": 6,
+                "evaluate_engine": 2,
+                "measure_load": 2,
+                "measure_engine": 2,
+                **TABLES,
+            },
             id="batch size added",
         ),
         pytest.param(batch_sizes(4), TABLES, id="batch size removed"),
@@ -123,7 +137,9 @@ def other_weights(project):
             id="opset",
         ),
         pytest.param(setting("accuracy", "margin_points", 2.5), {"evaluate_engine": 4, **TABLES}, id="margin"),
-        pytest.param(setting("measure", "min_runs", 4), {"measure_engine": 4, **TABLES}, id="measuring bounds"),
+        pytest.param(
+            setting("measure", "min_runs", 4), {"measure_load": 4, "measure_engine": 4, **TABLES}, id="measuring bounds"
+        ),
         pytest.param(setting("decision", "latency_ms_max", 2.5), TABLES, id="limit of the decision"),
         pytest.param(setting("accuracy", "familywise", "holm"), TABLES, id="how verdicts are given"),
         pytest.param(setting("calibration", "images", 10), NOTHING, id="calibration that no target needs"),
@@ -142,7 +158,7 @@ def other_weights(project):
         ),
         pytest.param(
             code("smlp/backends/pytorch.py"),
-            {"infer_shard": 9, "measure_engine": 2, **EVALUATED},
+            {"infer_shard": 9, "measure_load": 2, "measure_engine": 2, **EVALUATED},
             id="code of the reference's backend",
         ),
         pytest.param(code("preprocess.py"), BINS, id="code of preprocess"),
@@ -151,9 +167,11 @@ def other_weights(project):
             {"retrieve_dataset": 1, "retrieve_checkpoint": 1, "export_onnx": 1, "compile_onnxruntime": 2, **BINS},
             id="code of the transform",
         ),
-        pytest.param(code("measure.py"), {"measure_engine": 4, **TABLES}, id="code of measure"),
+        pytest.param(code("measure.py"), {"measure_load": 4, "measure_engine": 4, **TABLES}, id="code of measure"),
         pytest.param(
-            code("smlp/results/statistics.py"), {"measure_engine": 4, **EVALUATED}, id="code of the statistics"
+            code("smlp/results/statistics.py"),
+            {"measure_load": 4, "measure_engine": 4, **EVALUATED},
+            id="code of the statistics",
         ),
         pytest.param(code("tabulate.py"), TABLES, id="code of tabulate"),
     ],
@@ -175,6 +193,7 @@ def test_the_demos_sweep(demo_sweep, change, planned):
                 "export_onnx": 1,
                 "compile_onnxruntime": 1,
                 "infer_shard": 6,
+                "measure_load": 2,
                 "measure_engine": 2,
                 **EVALUATED,
                 "evaluate_engine": 2,
@@ -188,7 +207,14 @@ def test_the_demos_sweep(demo_sweep, change, planned):
         ),
         pytest.param(
             replace("my images/val/0_zero/val_00000000.JPEG", "my images/val/0_zero/val_00000010.JPEG"),
-            {"preprocess_shard": 1, "infer_shard": 2, "measure_engine": 2, **EVALUATED, "evaluate_engine": 2},
+            {
+                "preprocess_shard": 1,
+                "infer_shard": 2,
+                "measure_load": 2,
+                "measure_engine": 2,
+                **EVALUATED,
+                "evaluate_engine": 2,
+            },
             id="image of the first shard, which is measured with",
         ),
         pytest.param(

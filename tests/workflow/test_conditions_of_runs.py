@@ -1,6 +1,7 @@
 """Measurements know under which conditions they were made, and the environment changes none of them."""
 
 import csv
+import glob
 import json
 import shlex
 
@@ -45,6 +46,10 @@ def test_rows_of_other_cores_are_marked_until_their_command_measured_them_again(
     (command,) = [line.split("; ")[-1].rstrip(".") for line in text.splitlines() if "--forcerun" in line]
     words = shlex.split(command)
     assert words[0] == "snakemake"
+    words = [
+        path for word in words for path in sorted(glob.glob(word, root_dir=project.folder)) or [word]
+    ]  # as a shell
+    assert "results/measure/tiny/pytorch/fp32/bs1/load-0.json" in words
     done = project.snakemake(*words[1:])
     assert done.returncode == 0, done.stdout
     assert [row for row in throughput(project).values() if row["other_conditions"]] == []
@@ -58,6 +63,7 @@ def test_rows_of_other_cores_are_marked_until_their_command_measured_them_again(
         "compile_onnxruntime": 2,
         "infer_shard": 2,
         "evaluate_engine": 2,
+        "measure_load": 2,
         "measure_engine": 2,
         "tabulate": 1,
     }

@@ -17,7 +17,14 @@ SETTINGS = {
     "store": "a store",
 }
 # two shards through the reference and the engine, and what follows
-FOLLOWS = {"infer_shard": 4, "evaluate_reference": 1, "evaluate_engine": 1, "measure_engine": 1, "tabulate": 1}
+FOLLOWS = {
+    "infer_shard": 4,
+    "evaluate_reference": 1,
+    "evaluate_engine": 1,
+    "measure_load": 1,
+    "measure_engine": 1,
+    "tabulate": 1,
+}
 
 
 def save_weights(project, seed):

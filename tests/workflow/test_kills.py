@@ -12,7 +12,7 @@ MOMENTS = [
     ("preprocess", "preprocess/digits/test_resnet/shard-1.json"),
     ("infer", "infer/tiny/onnxruntime/fp32/digits/bs4/shard-2_summary.json"),
     ("evaluate", "evaluate/tiny/reference/digits.json"),
-    ("measure", "measure/tiny/onnxruntime/fp32/bs1.json"),
+    ("measure", "measure/tiny/onnxruntime/fp32/bs1/load-0.json"),
     ("tabulate", "tables/report.html"),
 ]
 

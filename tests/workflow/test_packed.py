@@ -44,7 +44,7 @@ def test_a_packed_sweep_gives_the_figures_of_one_file_an_image(demo_sweep, finis
     engines = {"export_uint8": 1, "compile_onnxruntime": 1} if pixels == "uint8" else {}
     assert planned == {
         **{"preprocess_shard": 3, "infer_shard": 9, "evaluate_reference": 1, "evaluate_engine": 2},
-        **{"measure_engine": 2, "tabulate": 1, **engines},
+        **{"measure_load": 2, "measure_engine": 2, "tabulate": 1, **engines},
     }
     project.sweep("evaluate", "results/measure/tiny/onnxruntime/fp32/bs4.json")
     assert project.planned("evaluate") == {}

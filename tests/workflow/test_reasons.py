@@ -72,7 +72,9 @@ def test_every_edit_is_named_with_what_was_there_before(users_sweep):
     assert "was being made when a run was killed" in told["infer mine, pytorch, fp32, batch 1, shard 1"]
     assert told["evaluate mine, onnxruntime, fp32, batch 1"][0] == "margin_points: 1.0 → 2"
     assert told["evaluate mine, pytorch, fp32, batch 1"][0] == "margin_points: 1.0 → 2"
-    assert told["measure mine, pytorch, fp32, batch 1"] == ["min_runs: 3 → 5", "follows from retrieve checkpoint"]
+    load = "measure mine, pytorch, fp32, batch 1, load 0"
+    assert told[load] == ["min_runs: 3 → 5", "follows from retrieve checkpoint"]
+    assert told["measure mine, onnxruntime pytorch, fp32, batch 1 (2 jobs)"] == ["follows from measure"]
     assert told["tabulate"] == [
         "gone: flips.csv",
         "its command line, in rules/tabulate.smk",

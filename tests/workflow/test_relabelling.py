@@ -30,6 +30,7 @@ COMMANDS = {
     "infer openvino": "scripts/infer.py --model results/compile/tiny/openvino/",
     "infer reference": f"scripts/infer.py --model {CHECKPOINT}.pth",
     "measure": f"scripts/measure.py --model {ENGINE}.onnx",
+    "measure row": f"--output {THROUGHPUT}.json",
     "evaluate reference": f"--predictions {REFERENCE}.csv",
     "evaluate": f"--json {ACCURACY}",
     "tabulate": "scripts/tabulate.py",
@@ -71,10 +72,11 @@ SWAPS = {
     "reference": ([f"{REFERENCE}.csv", f"{REFERENCE}.json"], ["evaluate"], r"digits\.csv"),
     "accuracy": ([ACCURACY], ["tabulate"], r"evaluate/tiny/onnxruntime/fp32/digits/bs1\.json"),
     "throughput": ([f"{THROUGHPUT}.json"], ["tabulate"], r"measure/tiny/onnxruntime/fp32/bs1\.json"),
-    "latencies": ([f"{THROUGHPUT}.npy"], ["tabulate"], r"measure/tiny/onnxruntime/fp32/bs1\.npy"),
-    "measurement": (
-        [f"{THROUGHPUT}.json", f"{THROUGHPUT}.npy"],
-        ["tabulate"],
+    "latencies": ([f"{THROUGHPUT}/load-0.npy"], ["measure row"], r"measure/tiny/onnxruntime/fp32/bs1/load-0\.npy"),
+    "summary of a load": ([f"{THROUGHPUT}/load-0.json"], ["measure row"], r"onnxruntime/fp32/bs1/load-0\.npy"),
+    "load": (
+        [f"{THROUGHPUT}/load-0.json", f"{THROUGHPUT}/load-0.npy"],
+        ["measure row", "tabulate"],
         r"measure/tiny/onnxruntime/fp32/bs1\.json",
     ),
 }
@@ -92,7 +94,7 @@ RUNS = {
         "results/retrieve/tiny/checkpoint.json: ",
     ),
     "measurement": (
-        [f"{THROUGHPUT}.json", f"{THROUGHPUT}.npy"],
+        [f"{THROUGHPUT}.json", f"{THROUGHPUT}/load-0.json", f"{THROUGHPUT}/load-0.npy"],
         [],
         "measure/tiny/onnxruntime/fp32/bs1.json: ",
     ),

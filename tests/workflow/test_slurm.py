@@ -134,7 +134,7 @@ def test_a_sweep_gives_the_same_as_on_one_machine(slurm, on_one_machine, on_slur
     assert "Using profiles profiles/slurm and workflow specific profile profiles/default" in said
     jobs = slurm.ended(project)
     assert {job["JobState"] for job in jobs.values()} == {"COMPLETED"}
-    measured = [job for number, job in jobs.items() if slurm.rule(project, number) == "measure_engine"]
+    measured = [job for number, job in jobs.items() if slurm.rule(project, number) == "measure_load"]
     assert [job["ProcCnt"] for job in measured] == ["8", "8"]  # the whole node
     for path in (project.folder / "results/measure").rglob("*.json"):
         assert json.loads(path.read_text())["smlp"]["threads"] == len(os.sched_getaffinity(0))

@@ -103,7 +103,7 @@ def test_result_files_have_the_documented_format_and_no_other_keys(finished_demo
     _, measured, _ = schema["oneOf"]
     accuracy, throughput = (schema["$defs"][part]["properties"] for part in ("accuracy", "throughput"))
     whole = {**measured["properties"], "smlp": {"properties": throughput}}
-    for pattern, properties, files in (("evaluate/*/*/*/*/bs*.json", accuracy, 4), ("measure/**/bs*.json", whole, 4)):
+    for pattern, properties, files in (("evaluate/*/*/*/*/bs*.json", accuracy, 4), ("measure/**/*.json", whole, 8)):
         paths = list((finished_demo.folder / "results").glob(pattern))
         assert len(paths) == files
         for path in paths:
@@ -165,9 +165,9 @@ PLANNED = {
     "infer": {**COMPILED, **PREPROCESSED, "infer_shard": 12},
     "evaluate": EVALUATED,
     "ceilings": {},  # the demo of the tests measures none
-    "measure": {**COMPILED, "preprocess_shard": 1, "measure_engine": 4},
+    "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
     "profile": {},  # the demo of tests profiles nothing
-    "tabulate": {**EVALUATED, "measure_engine": 4, "tabulate": 1},
+    "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }
 
 

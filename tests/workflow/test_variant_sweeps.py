@@ -12,7 +12,7 @@ TARGETS = [
 ]
 VARIANTS = ["", "opset17", "older"]
 # what follows from one engine
-REST = {"infer_shard": 1, "evaluate_engine": 1, "measure_engine": 1, "tabulate": 1}
+REST = {"infer_shard": 1, "evaluate_engine": 1, "measure_load": 1, "measure_engine": 1, "tabulate": 1}
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,11 @@ def positive_number(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Flag type: a finite number of at least 0."""
+    return 0.0 if text == "0" else positive_number(text)
+
+
 def add_environment_flag(parser: argparse.ArgumentParser) -> None:
     """--env, which `run` reads before the command does."""
     parser.add_argument(

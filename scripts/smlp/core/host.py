@@ -41,8 +41,8 @@ def usable_processors(root: Path = _ROOT) -> int:
 
 def memory(root: Path = _ROOT) -> dict[str, Any]:
     """How the system places this process's memory."""
-    pages = re.search(r"\[(\w+)\]", _text(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
-    nodes = re.search(r"^Mems_allowed_list:\s*(\S+)", _text(root / "proc/self/status") or "", re.MULTILINE)
+    pages = re.search(r"\[(\w+)\]", text(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
+    nodes = re.search(r"^Mems_allowed_list:\s*(\S+)", text(root / "proc/self/status") or "", re.MULTILINE)
     policy = re.match(r"\S+ (\S+)", _first_line(root / "proc/self/numa_maps") or "")
     return {
         "transparent_huge_pages": pages and pages[1],
@@ -56,7 +56,7 @@ def caches(root: Path = _ROOT) -> dict[int, int]:
     found: dict[tuple[int, str], int] = {}
     for number in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
         for cache in (root / f"sys/devices/system/cpu/cpu{number}/cache").glob("index*"):
-            level, kind, size, shared = (_text(cache / name) for name in ("level", "type", "size", "shared_cpu_list"))
+            level, kind, size, shared = (text(cache / name) for name in ("level", "type", "size", "shared_cpu_list"))
             words = re.fullmatch(r"(\d+)([KMG]?)", size or "")
             if level and level.isdigit() and words and kind != "Instruction":
                 found[int(level), shared or str(number)] = int(words[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[words[2]]
@@ -68,7 +68,7 @@ def gpus(root: Path = _ROOT) -> dict[str, Any]:
     """NVIDIA's driver and the GPUs that it has: {} without it."""
     driver = _first_line(root / "proc/driver/nvidia/version")
     places = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-    models = [re.search(r"^Model:\s*(.+)$", _text(place) or "", re.MULTILINE) for place in places]
+    models = [re.search(r"^Model:\s*(.+)$", text(place) or "", re.MULTILINE) for place in places]
     return {"driver": driver.strip(), "models": [model[1] for model in models if model]} if driver else {}
 
 
@@ -103,7 +103,7 @@ def _flags(root: Path) -> list[str]:
 
 def _of_processor(root: Path, key: str) -> str | None:
     """What /proc/cpuinfo says about the first processor."""
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+    for line in (text(root / "proc/cpuinfo") or "").splitlines():
         name, colon, value = line.partition(":")
         if colon and name.strip() == key:
             return value.strip() or None
@@ -112,17 +112,17 @@ def _of_processor(root: Path, key: str) -> str | None:
 
 def _virtualisation(root: Path) -> str | None:
     """What the machine's hypervisor calls itself, "none" on bare metal."""
-    if kind := _text(root / "sys/hypervisor/type"):
+    if kind := text(root / "sys/hypervisor/type"):
         return kind
     if "hypervisor" not in _flags(root):
         return "none" if _of_processor(root, "flags") else None  # only x86 says so
-    names = (_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    names = (text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return " ".join(filter(None, names)) or "some hypervisor"
 
 
 def _governor(root: Path) -> str | None:
     """What sets the processors' clock, of all processors."""
-    found = {_text(path) for path in (root / "sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor")}
+    found = {text(path) for path in (root / "sys/devices/system/cpu").glob("cpu*/cpufreq/scaling_governor")}
     return ", ".join(sorted(filter(None, found))) or None
 
 
@@ -132,20 +132,26 @@ def _affinity() -> int:
 
 def _quota(root: Path) -> float | None:
     """The smallest CPU quota of this process's control group and those above it, in processors."""
-    quotas = []
+    quotas = [_quota_of(place, controllers) for place, controllers in control_groups(root).items()]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def control_groups(root: Path = _ROOT) -> dict[Path, str]:
+    """Folders of this process's control groups and those above them: their controllers, "" for version 2."""
+    found = {}
     for mount, inside, controllers in _control_groups(root):
         place = mount
         for part in ("", *Path(inside).parts):
             place = place / part.lstrip("/")
-            quotas.append(_quota_of(place, controllers))
-    return min((quota for quota in quotas if quota), default=None)
+            found[place] = controllers
+    return found
 
 
 def _quota_of(place: Path, controllers: str) -> float | None:
     if controllers:  # version 1
-        quota, period = _text(place / "cpu.cfs_quota_us"), _text(place / "cpu.cfs_period_us")
+        quota, period = text(place / "cpu.cfs_quota_us"), text(place / "cpu.cfs_period_us")
     else:
-        quota, _, period = (_text(place / "cpu.max") or "").partition(" ")
+        quota, _, period = (text(place / "cpu.max") or "").partition(" ")
     try:
         return float(quota) / float(period) if float(quota) > 0 else None
     except (TypeError, ValueError, ZeroDivisionError):  # there is none, or it is "max"
@@ -155,12 +161,12 @@ def _quota_of(place: Path, controllers: str) -> float | None:
 def _control_groups(root: Path) -> list[tuple[Path, str, str]]:
     """(where its hierarchy is mounted, this process's group below that, controllers; "" for version 2)."""
     groups = {}
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (text(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers or "cpu" in controllers.split(","):
             groups[controllers] = group
     found = []
-    for line in (_text(root / "proc/self/mountinfo") or "").splitlines():
+    for line in (text(root / "proc/self/mountinfo") or "").splitlines():
         head, _, tail = line.partition(" - ")
         top, mount = head.split(" ")[3:5]
         kind, _, options = (tail.split(" ") + ["", "", ""])[:3]
@@ -172,7 +178,8 @@ def _control_groups(root: Path) -> list[tuple[Path, str, str]]:
     return found
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """The content of a file of the system; None if it is empty or not there."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:

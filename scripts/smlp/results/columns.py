@@ -17,13 +17,14 @@ PERCENTILES = ("p50", "p90", "p95", "p99")
 # Ways of running an engine: one request at a time, or several at once.
 LATENCY_WAY, THROUGHPUT_WAY = "latency", "throughput"
 
-_PANDAS_DTYPES = {"json": "string"}
+_PANDAS_DTYPES = {"json": "string", "list": "string"}
 _JSON_TYPES = {
     "string": "string",
     "Int64": "integer",
     "Float64": "number",
     "boolean": "boolean",
     "json": "object",
+    "list": "array",
 }
 
 
@@ -32,7 +33,7 @@ class Column:
     """One column of a table.
 
     name: in frames; also the key in a result file that holds it.
-    dtype: nullable dtype of pandas, or "json": a mapping as JSON text.
+    dtype: nullable dtype of pandas, or "json" or "list": a mapping or a list as JSON text.
     unit: of the values. A percentage whose name does not say so gets the suffix _percent in CSV and Parquet.
     header: in tables for people; only columns with a header are shown there.
     format: format specification of a cell for people.
@@ -238,10 +239,12 @@ THROUGHPUT = (
         "stable",
         "boolean",
         header="stable",
-        legend="unstable: latency had not settled, or drifted while measuring. Measure again on an idle machine.",
+        legend="unstable: a load was disturbed, had not settled, drifted or swung, or the loads differ; the column "
+        "disturbed says what. Measure again on an idle machine.",
         term="*",
         after="warmup_runs",
     ),
+    Column("disturbed", "string", header="why unstable", optional=True, after="stable"),
     Column(
         "images_per_s",
         "Float64",
@@ -254,6 +257,31 @@ THROUGHPUT = (
     ),
     Column("images_per_s_low", "Float64", "images/s", "95% interval (images/s)", ".1f", upper="images_per_s_high"),
     Column("images_per_s_high", "Float64", "images/s"),
+    Column(
+        "loads",
+        "Int64",
+        "loads",
+        "loads",
+        legend="how often a fresh process loaded the engine and measured it. The figure is the mean over loads, the "
+        "interval Student's over them: there is none of fewer than three.",
+    ),
+    Column("rates_of_loads", "list", "images/s"),
+    Column(
+        "spread_percent",
+        "Float64",
+        "percent",
+        "spread (%)",
+        ".1f",
+        "standard deviation of the loads' mean latencies.",
+        optional=True,
+    ),
+    Column("autocorrelation", "Float64"),
+    Column("drift_percent", "Float64", "percent"),
+    Column("known_to_percent", "Float64", "percent"),
+    Column(
+        "discarded", "Int64", "loads", "discarded", legend="loads that were disturbed and taken again.", optional=True
+    ),
+    Column("discarded_why", "string"),
     Column("end_to_end_images_per_s", "Float64", "images/s", "end-to-end (images/s)", ".1f"),
     Column("latency_ms_mean", "Float64", "ms", "mean (ms)", ".3f"),
     Column(
@@ -271,6 +299,23 @@ THROUGHPUT = (
     Column("threads", "Int64", "threads", "threads", after="streams"),
     Column("host_load_before", "Float64", "processes", "host load before", ".2f"),
     Column("host_load_after", "Float64", "processes"),
+    # what an engine costs beside its time
+    Column(
+        "compile_s", "Float64", "s", "compile (s)", ".1f", "when the engine was made, if that was here.", optional=True
+    ),
+    Column("engine_mb", "Float64", "MB", "engine (MB)", ".1f", optional=True),
+    Column("load_s", "Float64", "s", "load (s)", ".2f", optional=True),
+    Column("first_inference_ms", "Float64", "ms", "first inference (ms)", ".1f", optional=True),
+    Column(
+        "peak_host_mb",
+        "Float64",
+        "MB",
+        "peak memory (MB)",
+        ".0f",
+        "of the whole process that measured, its images and the runtime among it; MB are 10^6 bytes.",
+        optional=True,
+    ),
+    Column("peak_device_mb", "Float64", "MB", "peak device memory (MB)", ".0f", optional=True),
     # what accelerators with a tool for it say about themselves
     Column("temperature_c_before", "Float64", "°C"),
     Column("temperature_c_after", "Float64", "°C"),
@@ -302,8 +347,7 @@ DECISION = (
         "string",
         legend="the highest images/s of a device and precision among all engines, batch sizes and ways whose verdict "
         "at that batch size is pass, or which are the reference. A faster one that its verdict kept out is named. "
-        "Within a limit: whose latency of a batch, at the highest percentile that its runs support, is at most that "
-        "too.",
+        "Within a limit: whose latency of a batch, at the same percentile of all rows, is at most that too.",
         term="best row",
     ),
     Column("latency_ms_max", "Float64", "ms"),
@@ -329,6 +373,7 @@ DECISION = (
     ROOF,
     Column("reference", "string"),
     Column("reference_images_per_s", "Float64", "images/s"),
+    Column("reference_stable", "boolean"),
     Column(
         "ratio_to_reference",
         "Float64",
@@ -371,7 +416,7 @@ def typed(columns: Sequence[Column], table: pandas.DataFrame) -> pandas.DataFram
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
-    return json.dumps(value) if isinstance(value, dict) else value
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 def printable(text: str) -> str:

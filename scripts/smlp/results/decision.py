@@ -11,7 +11,7 @@ from .cells import EMULATED_MARK, Table, make_table, texts
 from .columns import DECISION, PERCENTILES, rows, typed, unique
 from .conditions import MARK
 from .reader import Target
-from .throughput import TARGET, device_of, is_implausible, is_marked, is_unchecked, is_unstable, way_name
+from .throughput import TARGET, UNSTABLE_MARK, device_of, is_implausible, is_marked, is_unchecked, is_unstable, way_name
 
 # The rules: accuracy alone, and accuracy with a limit on latency.
 BY_ACCURACY, BY_LATENCY = "accuracy", "accuracy_and_latency"
@@ -26,16 +26,18 @@ def make_decision(
     accuracy: pandas.DataFrame,
     reference: Target,
     latency_ms_max: float | None = None,
+    percentile: str | None = None,
 ) -> pandas.DataFrame:
     """One row per device and precision of the model, with the columns DECISION; empty if no row is eligible there.
 
     A row is eligible if its accuracy verdict at the same batch size is "pass", or if it is the reference and others can
-    be judged by it; with latency_ms_max also only if its highest percentile is at most that. Of equals the smaller
-    batch size wins. Rows that were measured under other conditions than most are groups of their own.
+    be judged by it; with latency_ms_max also only if its latency is at most that. Latency is this percentile of all
+    rows, the highest that every row supports unless it is given. Of equals the smaller batch size wins. Rows that were
+    measured under other conditions than most are groups of their own.
     """
-    candidates = _candidates(model, throughput, accuracy, reference)
+    candidates = _candidates(model, throughput, accuracy, reference, percentile)
     own = candidates[candidates["is_reference"] & ~candidates["emulated"]]
-    base = own.groupby("conditions")["images_per_s"].max()
+    base = own.sort_values("images_per_s").groupby("conditions")[["images_per_s", "stable"]].last()
     groups, best, notes = [], [], []
     for group, all_of_group in candidates.groupby(_GROUP, sort=False):
         within = all_of_group if latency_ms_max is None else all_of_group[all_of_group["latency_ms"] <= latency_ms_max]
@@ -49,7 +51,8 @@ def make_decision(
     table["other_conditions"] = table["other_conditions"].replace("", pandas.NA)
     like_most = ~is_marked(table)
     table["fastest_of_model"] = table.index == _fastest(table[real & like_most & table["images_per_s"].notna()])
-    table["reference_images_per_s"] = table["conditions"].map(base).astype("Float64")
+    table["reference_images_per_s"] = table["conditions"].map(base["images_per_s"]).astype("Float64")
+    table["reference_stable"] = table["conditions"].map(base["stable"])
     table["ratio_to_reference"] = (table["images_per_s"] / table["reference_images_per_s"]).where(real)
     table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
     constant = {
@@ -62,11 +65,11 @@ def make_decision(
 
 
 def _candidates(
-    model: str, throughput: pandas.DataFrame, accuracy: pandas.DataFrame, reference: Target
+    model: str, throughput: pandas.DataFrame, accuracy: pandas.DataFrame, reference: Target, percentile: str | None
 ) -> pandas.DataFrame:
     """What the model's engines were measured at, with the verdict of the same engine's accuracy.
 
-    verdict: "reference" for the reference itself. latency_ms: the highest percentile that the runs support.
+    verdict: "reference" for the reference itself. latency_ms: NA if a row has too few runs for the percentile.
     """
     ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
     found = ran.reset_index(drop=True).drop(columns="failed")
@@ -84,11 +87,9 @@ def _candidates(
     found["eligible"] = found["verdict"].isin(("pass", "reference")) & ~unchecked & ~impossible
     found.loc[unchecked, "verdict"] += ", and its batch size is not checked"
     found.loc[impossible, "verdict"] += ", and its figure is implausible"
-    found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{PERCENTILES[0]}"], PERCENTILES[0]
-    for name in PERCENTILES[1:]:
-        known = found[f"latency_ms_{name}"].notna()
-        found.loc[known, "latency_ms"] = found[f"latency_ms_{name}"]
-        found.loc[known, "latency_percentile"] = name
+    supported = [name for name in PERCENTILES if found[f"latency_ms_{name}"].notna().all()]
+    percentile = percentile or supported[-1]
+    found["latency_ms"], found["latency_percentile"] = found[f"latency_ms_{percentile}"], percentile
     devices = [device_of(row.device, row.cpu_model) for row in rows(found)]
     found["device"] = [device.name for device in devices]
     found["processor"] = [device.processor for device in devices]
@@ -131,12 +132,18 @@ def _notes(
     eligible = group[group["eligible"]]
     if not len(eligible):
         yield "no row is eligible."
-    elif winner is None:
+    elif winner is None and eligible["latency_ms"].notna().any():
         lowest = next(rows(eligible.nsmallest(1, "latency_ms")))
         yield (
             f"no eligible row stays within {latency_ms_max:g} ms; the smallest latency is {lowest.latency_ms:.3f} ms "
             f"({lowest.latency_percentile}; {_name(lowest)})."
         )
+    elif winner is None:
+        yield f"no eligible row is known to stay within {latency_ms_max:g} ms."
+    untold = eligible[eligible["latency_ms"].isna()]
+    if latency_ms_max is not None and len(untold):
+        names = ", ".join(map(_name, rows(untold)))
+        yield f"too few runs for {untold['latency_percentile'].iloc[0]}, so not within the limit: {names}."
     for _, of_target in within[~within["eligible"]].groupby(TARGET, sort=False):
         fastest = next(rows(of_target.loc[[_fastest(of_target)]]))
         if winner is None or fastest.images_per_s > group.at[winner, "images_per_s"]:
@@ -149,19 +156,20 @@ def _name(row: Any) -> str:
 
 
 def _rate(row: Any) -> str:
-    return f"{row.images_per_s:.1f}" + "*" * (row.stable is False)
+    return f"{row.images_per_s:.1f}" + UNSTABLE_MARK * (row.stable is False)
 
 
 def make_decision_table(table: pandas.DataFrame) -> Table:
     """The table for people of one model and rule, from what `make_decision` found: at least one row."""
     first = next(rows(table))
     limit, reference, decided = first.latency_ms_max, first.reference, table["backend"].notna()
-    unstable = is_unstable(table)
+    unstable, of_unstable = is_unstable(table), table["reference_stable"].eq(False).fillna(False)
     shown = texts(DECISION, table)
     shown.loc[table["emulated"], "device"] += EMULATED_MARK
     shown.loc[is_marked(table), "device"] += f" {MARK}"
     shown.loc[~decided, "backend"] = "none"
-    shown.loc[unstable, "images_per_s"] += "*"
+    shown.loc[unstable, "images_per_s"] += UNSTABLE_MARK
+    shown.loc[(unstable | of_unstable) & table["ratio_to_reference"].notna(), "ratio_to_reference"] += UNSTABLE_MARK
     shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
     shown.loc[table["verdict"].eq("reference").fillna(False), "drop_points"] = "reference"
     notes = [_overall(table)]
@@ -172,16 +180,16 @@ def make_decision_table(table: pandas.DataFrame) -> Table:
     notes.append("eligible: rows whose accuracy verdict at the same batch size is pass, and the reference itself.")
     if limit is not None:
         notes.append(
-            f"limit: the latency of a batch as shown, the highest percentile that its runs support, is at most "
-            f"{limit:g} ms."
+            f"limit: the latency of a batch as shown, the same percentile of all rows, is at most {limit:g} ms; "
+            "decision.latency_percentile in the settings."
         )
     bases = unique(table.loc[~is_marked(table), "reference_images_per_s"].dropna())
     if bases:
         notes.append(f"ratio: to the best images/s of {reference}, {bases[0]:.1f}.")
     if is_marked(table).any():
         notes.append(f"{MARK}: under other conditions than most rows; its ratio is to the reference under the same.")
-    if unstable.any():
-        notes.append("*: unstable; measure again on an idle machine before you decide.")
+    if (unstable | of_unstable).any():
+        notes.append(f"{UNSTABLE_MARK}: unstable, or a ratio of such; measure again on an idle machine first.")
     if table["emulated"].any():
         notes.append("(emulated): its speed means nothing; it enters no ratio and is never the fastest row.")
     title = "Best row" if limit is None else f"Best row within {limit:g} ms"
@@ -195,6 +203,7 @@ def _overall(table: pandas.DataFrame) -> str:
         return f"fastest row of {table['model'].iloc[0]}: none is eligible on a real device."
     facts = [f"{_rate(best)} images/s"]
     if best.ratio_to_reference is not None:
-        facts.append(f"{best.ratio_to_reference:.2f} times the best of {best.reference}")
+        mark = UNSTABLE_MARK * (False in (best.stable, best.reference_stable))
+        facts.append(f"{best.ratio_to_reference:.2f}{mark} times the best of {best.reference}")
     facts.append("the reference itself" if best.verdict == "reference" else f"verdict {best.verdict}")
     return f"fastest row of {best.model}: {_name(best)}, on {best.device}: {', '.join(facts)}."

@@ -142,6 +142,19 @@ def read_throughput(paths: Iterable[Path]) -> list[Record]:
     return [way for record in _ordered(_read_record(path, "throughput") for path in paths) for way in _ways(record)]
 
 
+def check_loads(paths: Iterable[Path]) -> list[Record]:
+    """The loads of one row that measure.py measured, in this order, with their latencies beside them.
+
+    Raises UserError for what is none, or is not as it was written.
+    """
+    records = [_read_record(path, "throughput") for path in paths]
+    for record in records:
+        latencies = record.path.with_suffix(".npy")
+        if not record.failed and not ("id" in record.facts and latencies.is_file() and record.facts.get("loads") == 1):
+            raise UserError(f"{record.path}: is no load of measure.py, with {latencies.name} beside it; measure again")
+    return records
+
+
 def read_profiles(paths: Iterable[Path]) -> list[Record]:
     """One record per file of profile_engine.py, in their order; an engine may have several."""
     return [_read_record(path, "profile") for path in paths]

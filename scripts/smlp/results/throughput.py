@@ -22,6 +22,7 @@ from .roofs import Roof
 from .roofs import columns as columns_of_roof
 
 TARGET = list(Target._fields)
+UNSTABLE_MARK = "*"
 # What no result file can say of itself.
 _FOUND_HERE = (
     *("ceiling_percent", "roof", "ceiling_images_per_s", "operations_per_byte", "ceiling_source"),
@@ -103,7 +104,7 @@ def _usable(fingerprint: Facts | None) -> int | None:
 
 
 def is_unstable(table: pandas.DataFrame) -> pandas.Series:
-    """Which rows were measured while latency had not settled, or drifted."""
+    """Which rows rest on loads that were disturbed or not steady, or that differ."""
     return table["stable"].eq(False).fillna(False)
 
 
@@ -120,6 +121,14 @@ def is_unchecked(table: pandas.DataFrame) -> pandas.Series:
 def is_implausible(table: pandas.DataFrame) -> pandas.Series:
     """Which rows have figures that cannot be."""
     return table["implausible"].notna()
+
+
+def marks(table: pandas.DataFrame) -> pandas.Series:
+    """What stands behind the figures of rows, "" behind most of them."""
+    found = pandas.Series("", index=table.index, dtype="string")
+    for mark, which in ((UNSTABLE_MARK, is_unstable), (MARK, is_marked), (DOUBT, is_implausible)):
+        found[which(table).astype(bool)] += mark
+    return found
 
 
 def make_lines(
@@ -176,8 +185,7 @@ def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collectio
             "throughput way: several requests at once, each on a batch of its own, counted by the wall clock; "
             "the other columns: one request at a time."
         )
-    if any(is_unstable(line.rows).any() for line in lines):
-        notes.append("*: unstable, latency had not settled or drifted; measure again on an idle machine.")
+    notes += _notes_of_disturbed(lines)
     notes += _notes_of_conditions(lines)
     if any(line.emulated for line in lines):
         notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
@@ -196,14 +204,14 @@ def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
         return f"failed {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
     if batch not in line.images_per_s:
         return NONE
-    marks = "*" * bool(is_unstable(line.rows).get(batch, False)) + MARK * (batch in line.marked)
+    mark = marks(line.rows).get(batch, "")
     if batch in line.unchecked:
         reason = "the batch size is as the folder says, not checked; the row enters no ratio and is no best row."
-        marks += f" {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
+        mark += f" {reasons.mark(f'{line.target}, batch size {batch}: {reason}')}"
     if batch in line.doubts:
         reason = f"{line.name}, batch size {batch}: implausible, enters no ratio and is no best row: "
-        marks += f"{DOUBT} {reasons.mark(reason + line.doubts[batch])}"
-    return f"{line.images_per_s[batch]:.1f}{marks}"
+        mark += f"{DOUBT * line.published} {reasons.mark(reason + line.doubts[batch])}"
+    return f"{line.images_per_s[batch]:.1f}{mark}"
 
 
 def _best(line: Line) -> int | None:
@@ -216,6 +224,21 @@ def _best(line: Line) -> int | None:
 def _best_cell(line: Line, reasons: Footnotes) -> str:
     batch = _best(line)
     return NONE if batch is None else f"{_rate(line, batch, reasons)} (bs {batch})"
+
+
+def _notes_of_disturbed(lines: Sequence[Line]) -> list[str]:
+    """What is known against unstable rows, once for all rows of which the same is known."""
+    measured = pandas.concat([line.rows for line in lines])
+    found: dict[str, list[str]] = {}
+    for row in rows(measured[is_unstable(measured)]):
+        name = way_name(Target(row.backend, row.precision, row.variant), row.way)
+        found.setdefault(row.disturbed or "latency had not settled or drifted", []).append(f"{name} {row.batch}")
+    if not found:
+        return []
+    return [
+        f"{UNSTABLE_MARK}: unstable, and so are ratios of it; measure again on an idle machine.",
+        *(f"{UNSTABLE_MARK} {why}: {', '.join(names)}." for why, names in found.items()),
+    ]
 
 
 def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
@@ -232,11 +255,16 @@ def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
     ] * bool(found)
     for differs, marked in found.items():
         names = ", ".join(f"{Target(row.backend, row.precision, row.variant)} batch size {row.batch}" for row in marked)
-        again = [shlex.quote(row.file) for row in marked if Path(row.file).parent.name != "imported"]
+        again = [_loads_of(row.file) for row in marked if Path(row.file).parent.name != "imported"]
         cores = "all" if pandas.isna(threads) else threads
         command = f"; snakemake --cores {cores} --forcerun {' '.join(again)}" if again else ""
         notes.append(f"{MARK} {differs}: {names}{command}.")
     return notes
+
+
+def _loads_of(file: str) -> str:
+    """The loads of a row, for a shell."""
+    return f"{shlex.quote(str(Path(file).with_suffix('')))}/load-*.json"
 
 
 def _measured_note(line: Line) -> list[str]:
@@ -298,7 +326,8 @@ def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) ->
         return NONE
     if not base.published and line.rows["conditions"].get(batch) != base.rows["conditions"].get(base_batch):
         return NONE
-    return f"{line.images_per_s[batch] / base.images_per_s[base_batch]:.2f}"
+    either = is_unstable(line.rows).get(batch, False) or is_unstable(base.rows).get(base_batch, False)
+    return f"{line.images_per_s[batch] / base.images_per_s[base_batch]:.2f}{UNSTABLE_MARK * bool(either)}"
 
 
 # --- details
@@ -309,7 +338,6 @@ def make_detail_table(table: pandas.DataFrame) -> Table:
     one_way = not (table["way"] == THROUGHPUT_WAY).any()
     shown = texts(THROUGHPUT, table, without=("way", "requests", "streams", "threads") if one_way else ())
     shown.loc[table["emulated"], "backend"] += EMULATED_MARK
-    shown.loc[is_marked(table), "images_per_s"] += MARK
-    shown.loc[is_implausible(table), "images_per_s"] += DOUBT
+    shown["images_per_s"] += marks(table)
     shown.loc[table["failed"].notna(), "images_per_s"] = "failed"
     return make_table("Measurements in detail", THROUGHPUT, shown)

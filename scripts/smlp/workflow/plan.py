@@ -349,12 +349,6 @@ class Sweep:
         about = {"backend": cell.backend, "precision": cell.precision, "batchsize": cell.batch}
         return flags({**about, "num_classes": self._models[cell.model].get("num_classes")}) + self.variant_flags(cell)
 
-    def measure_flags(self, cell: Cell) -> list[str]:
-        """All flags of measuring but what to measure and where to write."""
-        allow = ["--allow_busy_device"] if self._known(cell.backend).get("allow_busy_device") else []
-        bounds = flags({**self._settings["measure"], "device": self.hosts.devices(cell.backend)[0]})
-        return bounds + allow + self.variant_flags(cell)
-
     def variant_flags(self, cell: Cell) -> list[str]:
         """The name of a variant; nothing for a plain target."""
         return flags({"variant": cell.variant or None})

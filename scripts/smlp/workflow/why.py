@@ -248,7 +248,7 @@ def _paragraph(title: str, keys: Sequence[str], box: Sequence[Sequence[str]]) ->
     for key, values in zip(keys, box):
         count *= len(values)
         few = " ".join(values) if len(values) <= 8 else f"{values[0]} … {values[-1]}"
-        words += [f"{key} {few}" if key in ("batch", "shard") else few] if few else []
+        words += [f"{key} {few}" if key in ("batch", "shard", "load") else few] if few else []
     text = ", ".join(words) + (f" ({count} jobs)" if count > 1 else "")
     return textwrap.wrap(title + text, WIDTH, subsequent_indent=" " * len(title), **_WHOLE_WORDS)
 

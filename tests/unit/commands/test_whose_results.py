@@ -104,7 +104,7 @@ def test_measuring_checks_the_bins_that_it_reads(swept, load_command, monkeypatc
     (swept.bins / NAMES[2]).write_bytes((swept.bins / NAMES[0]).read_bytes())
     engine = swept.root / "bs1.onnx"
     swept.mixer_onnx(engine, 1)
-    fast = ["--min_time_s", "0.001", "--min_runs", "1", "--warmup_window_s", "0.001", "--warmup_max_s", "0.01"]
+    fast = ["--retry_max_s=0", "--min_time_s=0.001", "--min_runs=1", "--warmup_window_s=0.001", "--warmup_max_s=0.01"]
     report = swept.root / "measured.json"
     flags = ["--model", str(engine), "--input", str(swept.bins), "--output", str(report), *fast]
     assert measure.main(flags) == 0  # one batch is all that it reads

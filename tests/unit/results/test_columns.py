@@ -29,7 +29,9 @@ def test_a_table_names_each_column_once(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_frame_has_the_columns_and_dtypes_even_without_rows(name):
-    expected = {column.name: {"json": "string"}.get(column.dtype, column.dtype) for column in TABLES[name]}
+    expected = {
+        column.name: {"json": "string", "list": "string"}.get(column.dtype, column.dtype) for column in TABLES[name]
+    }
     for facts in ([], [{}]):
         found = columns.frame(TABLES[name], facts)
         assert {column: str(dtype) for column, dtype in found.dtypes.items()} == expected

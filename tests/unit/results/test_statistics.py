@@ -197,28 +197,50 @@ def test_percentiles_only_if_the_sample_supports_them(runs, supported):
         assert found[f"latency_ms_p{percent}"] == expected
 
 
-def test_bootstrap_interval_agrees_with_scipy():
-    latencies = np.random.default_rng(3).gamma(20, 0.5, size=200)
-    low, high = statistics.bootstrap_interval_mean_throughput(latencies, 8)
-    expected = stats.bootstrap(
-        (latencies,), lambda sample, axis: 8000 / sample.mean(axis=axis), method="percentile", n_resamples=2000, rng=7
-    ).confidence_interval
-    assert (low, high) == pytest.approx(expected, rel=0.005)
-    assert low < 8000 / latencies.mean() < high
+# how steady a series is
 
 
-def test_bootstrap_interval_is_repeatable_and_does_not_depend_on_memory(monkeypatch):
-    latencies = np.random.default_rng(4).gamma(20, 0.5, size=64)
-    first = statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1)
-    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1) == first
-    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=2) != first
-    monkeypatch.setattr(statistics, "_BOOTSTRAP_CHUNK", 64 * 10)
-    assert statistics.bootstrap_interval_mean_throughput(latencies, 1, seed=1) == pytest.approx(first, rel=0.01)
+def series(runs=1000, noise=0.01, seed=0, correlation=0.0):
+    """Latencies around 10 ms with this relative standard deviation, of a first-order autoregression."""
+    draws = np.random.default_rng(seed).standard_normal(runs)
+    found = np.empty(runs)
+    found[0] = draws[0]
+    for place in range(1, runs):
+        found[place] = correlation * found[place - 1] + np.sqrt(1 - correlation**2) * draws[place]
+    return 10 * (1 + noise * found)
 
 
-def test_bootstrap_interval_of_equal_latencies_has_no_width_and_of_one_run_is_unknown():
-    assert statistics.bootstrap_interval_mean_throughput(np.full(50, 4.0), 2) == (500.0, 500.0)
-    assert statistics.bootstrap_interval_mean_throughput(np.array([4.0]), 2) == (None, None)
+def test_steady_latencies_have_no_drift_and_a_known_mean():
+    found = statistics.steadiness(series())
+    assert found.drift_percent == 0 and abs(found.autocorrelation) < 0.1 and found.known_to_percent < 0.1
+
+
+@pytest.mark.parametrize("drift", [0.07, -0.07])
+def test_a_drift_is_told_from_noise(drift):
+    found = statistics.steadiness(series() * np.linspace(1, 1 + drift, 1000))
+    assert found.drift_percent == pytest.approx(100 * drift, rel=0.1)
+
+
+@pytest.mark.parametrize("period", [2, 100, 200])
+def test_a_series_that_is_slow_every_other_while_has_no_known_mean(period):
+    """100 runs a second: blocks of the same length as the period are all alike, and neighbours show it then."""
+    slow = np.arange(1000) // (period // 2) % 2 == 1
+    found = statistics.steadiness(series() * np.where(slow, 2, 1))
+    assert (found.known_to_percent > 5) == (period > 2)  # every other run is a mean of many
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
+def test_the_mean_is_known_as_well_as_it_varies(correlation):
+    means = [series(400, 0.05, seed, correlation).mean() for seed in range(400)]
+    told = [statistics.steadiness(series(400, 0.05, seed, correlation)) for seed in range(40)]
+    wanted = 1.96 * 100 * np.std(means) / 10
+    assert np.median([found.known_to_percent for found in told]) == pytest.approx(wanted, rel=0.4)
+    assert np.median([found.autocorrelation for found in told]) == pytest.approx(correlation, abs=0.1)
+
+
+def test_few_runs_tell_nothing_and_equal_ones_are_steady():
+    assert statistics.steadiness(np.full(4, 3.0)) == (None, None, None)
+    assert statistics.steadiness(np.full(5, 3.0)) == (0, 0, 0)
 
 
 def test_no_latencies_are_refused():

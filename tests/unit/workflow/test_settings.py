@@ -72,10 +72,17 @@ def test_defaults_are_filled_in():
         "batch_sizes": [1, 4, 8, 16, 32, 64],
         "export": {"opset_version": 11, "exporter": "torchscript", "tolerance": 0.0001},
         "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
-        "decision": {},
+        "decision": {"latency_percentile": 99},
         "ceilings": {"measure": True, "time_s": 2},
         "profile": {"best": True, "rows": [], "min_time_s": 5},
-        "measure": {"min_time_s": 10, "min_runs": 100, "warmup_window_s": 1, "warmup_max_s": 60},
+        "measure": {
+            "loads": 3,
+            "retry_max_s": 120,
+            "min_time_s": 10,
+            "min_runs": 100,
+            "warmup_window_s": 1,
+            "warmup_max_s": 60,
+        },
         "backends": {
             "ascend": {
                 "devices": [0],
