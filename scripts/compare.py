@@ -59,7 +59,7 @@ def compare(flags: argparse.Namespace) -> Comparison:
         for path in (flags.base, flags.head):
             if not path.is_dir() or history.paths(path):
                 raise UserError(f"--remeasure: {path} is no folder of results, and only such a folder has engines")
-        names = ("min_time_s", "min_runs", "warmup_window_s", "warmup_max_s")
+        names = ("min_time_s", "min_runs", "warmup_window_s", "warmup_max_s", "retry_max_s")
         bounds = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
         sides = [(side, finished.results_of(path)) for side, path in ((base, flags.base), (head, flags.head))]
         interleaved = compare_remeasure.measure_in_turn(*sides, flags.rounds, bounds, flags.only)
@@ -136,6 +136,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     again.add_argument("--min_runs", type=cli.positive_int, help="and at least this often")
     again.add_argument("--warmup_window_s", type=cli.positive_number, help="length of a warm-up window")
     again.add_argument("--warmup_max_s", type=cli.positive_number, help="longest warm-up")
+    again.add_argument("--retry_max_s", type=cli.seconds, default=0, help="take disturbed loads again for so long")
     return parser.parse_args(argv)
 
 

@@ -36,7 +36,7 @@ def rows(folder):
 def test_hosts_become_rows(hosts, tmp_path, capsys):
     one, other = hosts
     one.measure("openvino", 80.0)
-    other.measure("openvino", 900.0, device="cuda:0", power_w_mean=71.5)
+    other.measure("openvino", 900.0, device="cuda:0", power_w_mean=71.5, peak_device_mb=300.0)
     run(hosts, "--output_dir", tmp_path / "merged")
     found = rows(tmp_path / "merged")
     about = [(row["host"], row["device"], row["precision"], row["backend"]) for row in found]
@@ -49,7 +49,7 @@ def test_hosts_become_rows(hosts, tmp_path, capsys):
     assert [row["images_per_s_at_8"] for row in found] == ["80", "50", "900"]
     assert {row["images_per_s_at_1"] for row in found} == {""}
     assert {(row["verdict"], row["images"], row["top1_percent"]) for row in found} == {("pass", "1000", "100")}
-    assert found[2]["power_w_mean"] == "71.5"
+    assert (found[2]["power_w_mean"], found[2]["peak_device_mb"]) == ("71.5", "300")
     assert {row["checkpoint_sha256"] for row in found} == {START["sha256"]}
     text = capsys.readouterr().out
     assert text == (tmp_path / "merged" / "merged.md").read_text()
