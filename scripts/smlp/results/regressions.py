@@ -178,9 +178,8 @@ def _unfit(was: Row, now: Row) -> str | None:
             return "emulated: its speed means nothing"
         if row.figures.get("batch_checked") is False:
             return f"the batch size of the {side} is not checked"
-        for mark in ("disturbed", "implausible"):
-            if row.figures.get(mark):
-                return f"{mark} in the {side}: {row.figures[mark]}"
+        if row.figures.get("implausible"):
+            return f"implausible in the {side}: {row.figures['implausible']}"
     return None
 
 

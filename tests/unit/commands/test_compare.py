@@ -134,7 +134,7 @@ def test_what_cannot_be_judged_says_why(base, head, capsys, more, reason):
 
 
 def test_unstable_rows_bear_their_mark(base, head, capsys):
-    head.measure("openvino", 20.0, stable=False)
+    head.measure("openvino", 20.0, stable=False, disturbed="others took 30% of the CPU")
     status, text = run(capsys, base.folder, head.folder)
     assert status == 1 and row(text, "openvino")[0][3].endswith(")*") and "*: a side is unstable" in text
 

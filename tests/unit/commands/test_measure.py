@@ -406,3 +406,11 @@ def test_the_throughput_way_counts_whole_windows(measure):
     way = measure.measure_together(Queue(), IMAGES, flags)
     assert way["images_per_s"] == pytest.approx(2 * 9 / 3.2)
     assert (way["runs"], way["settings"]) == (10, {"requests": 3})
+
+
+def test_a_tool_that_sees_no_processes_is_not_taken_for_an_idle_device(measure, capsys):
+    for state in ({}, {"processes": []}, {"processes": ["process 1"]}):
+        measure.say_unseen("cuda:0", state)
+    assert capsys.readouterr().err == ""
+    measure.say_unseen("cuda:0", {"processes": None})
+    assert "cuda:0: whether other processes used it is unknown" in capsys.readouterr().err
