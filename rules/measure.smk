@@ -11,11 +11,6 @@ from scripts.smlp.workflow.measuring import Measuring
 rounds = Measuring(sweep, config)
 
 
-def of_load(answer):
-    """As of_cell, about one load of the engine."""
-    return lambda wildcards: cli.or_fail(answer, Cell.of(wildcards), int(wildcards.load))
-
-
 rule measure_load:
     """Measure latency and throughput of one load of an engine on real images, nothing else running."""
     input:
@@ -25,7 +20,7 @@ rule measure_load:
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
         # they only have to be over: measuring one of them again makes no other one stale
-        before=ancient(of_load(rounds.before)),
+        before=ancient(lambda wildcards: cli.or_fail(rounds.before, Cell.of(wildcards), int(wildcards.load))),
     output:
         summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.json",
         latencies="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.npy",
@@ -46,7 +41,7 @@ rule measure_load:
         python=of_backend(hosts.interpreter),
         environment=of_backend(hosts.environment),
         flags=of_cell(rounds.flags),
-        host=of_load(lambda cell, load: jobs.measured_on(rounds.load(cell, load), HOST)),
+        host=lambda wildcards: jobs.measured_on(rounds.load(Cell.of(wildcards), int(wildcards.load)), HOST),
         code=digest_of("measure"),
         tools=of_backend(hosts.tools),
     message:
