@@ -24,7 +24,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple, NoReturn
 
@@ -34,6 +34,7 @@ from smlp import backends
 from smlp.backends.base import Backend, Engine, EngineFailure, Timings, batch_size_of, failure_record, timed
 from smlp.core import cli, disturbance, files, host, lock, provenance
 from smlp.core.cli import UserError
+from smlp.core.energy import Meter
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
 from smlp.data import bins
@@ -42,6 +43,8 @@ from smlp.results import aisbench, one_load
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
 _IMAGE_BYTES = 128 << 20
 _POWER_INTERVAL_S = 1.0
+_IDLE_S = 1.0
+_POWER_CAP = "power cap"
 # What a process that starts itself anew hands on to the next: its id, when the first began, why loads were discarded.
 _TAKES = "SMLP_TAKES"
 _DECIDING = ("threads", "min_time_s", "min_runs", "warmup_window_s", "warmup_max_s")
@@ -122,6 +125,8 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
         # before the engine is opened: later this process is one of the device's
         before = ask(engine.device)
         refuse_unfit(engine.device, before, flags.allow_busy_device)
+        energy = Meter(engine.device, lambda: ask(engine.device) if before else {})
+        energy.idle(_IDLE_S)
         started = time.perf_counter()
         with engine:
             load_s = time.perf_counter() - started
@@ -133,7 +138,7 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
             first_inference_ms = measure(engine, images, 0, 1).end_to_end_ms[0]
             warm = one_load.warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             started_at = disturbance.now()
-            with PowerMeter(lambda: ask(engine.device) if before else {}) as meter:
+            with PowerMeter(lambda: ask(engine.device) if before else {}) as meter, energy:
                 latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
             seen = disturbance.between(started_at, disturbance.now())
             throughput_way = measure_together(engine, images, flags)
@@ -141,6 +146,7 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
             after = ask(engine.device)
             say_unseen(engine.device, after)
         released_at = provenance.now()
+    of_device = reasons_of_device([before, after], meter.throttling)
     compute_ms = np.asarray(latencies.timings.compute_ms)
     report = aisbench.summary(latencies.timings, batch_size, [])
     end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
@@ -160,7 +166,8 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
         settings=engine.settings,
         environment=dict(flags.env),
         fingerprint=fingerprint,
-        **one_load.figures(warm, compute_ms, compute_ms, report["throughput"], seen),
+        **one_load.figures(warm, compute_ms, compute_ms, report["throughput"], [*seen.reasons(), *of_device]),
+        disturbance=seen.facts(),
         discarded=len(discarded),
         discarded_why="; ".join(discarded) or None,
         end_to_end_images_per_s=end_to_end_images_per_s,
@@ -177,6 +184,7 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
         **{f"{key}_after": after.get(key) for key in _STATE},
         power_w_mean=meter.mean_w,
         images_per_joule=end_to_end_images_per_s / meter.mean_w if meter.mean_w else None,
+        **energy.facts(batch_size * len(latencies.end_to_end_ms), meter.mean_w),
         device_state={"before": before, "after": after},
     )
     return report, latencies_npy
@@ -213,8 +221,19 @@ def say_unseen(device: str, state: Facts) -> None:
         cli.say(f"device {device}: whether other processes used it is unknown, its tool lists none, not even this one")
 
 
+def reasons_of_device(states: Sequence[Facts], throttling: Collection[str]) -> list[str]:
+    """Why figures would not be the engine's own, by what its device told before, while and after it was measured.
+
+    throttling: reasons for low clocks, as telemetry names them. A power cap is the device as it was sold.
+    """
+    used = dict.fromkeys(process for state in states for process in state.get("processes") or ())
+    slowed = sorted(set(throttling) - {_POWER_CAP})
+    found = [f"{process} used the device" for process in used]
+    return found + ([f"the device was slowed down: {', '.join(slowed)}"] if slowed else [])
+
+
 class PowerMeter:
-    """Samples a device's power and memory while the block runs; a figure is None if nothing tells it.
+    """Samples a device's power, memory and clocks while the block runs; a figure is None if nothing tells it.
 
     read: a function that returns what a backend's `telemetry` does.
     """
@@ -223,6 +242,7 @@ class PowerMeter:
         self._read = read
         self._samples: list[float] = []
         self.peak_mb: float | None = None
+        self.throttling: set[str] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -237,6 +257,7 @@ class PowerMeter:
                 return
             if state.get("power_w") is not None:
                 self._samples.append(state["power_w"])
+            self.throttling.update(state.get("throttling") or ())
             if state.get("memory_mb") is not None:
                 self.peak_mb = max(self.peak_mb or 0, state["memory_mb"])
             self._over.wait(_POWER_INTERVAL_S)
@@ -321,7 +342,7 @@ def measure_together(engine: Engine, images: Sequence[np.ndarray], flags: argpar
     images_per_s = window_images * len(window_ends_s) / float(window_ends_s[-1])
     return {
         "settings": together.settings,
-        **one_load.figures(warm, together.latency_ms, window_ms, images_per_s, seen),
+        **one_load.figures(warm, together.latency_ms, window_ms, images_per_s, seen.reasons()),
         "latency_ms": together.latency_ms.tolist(),
         "ended_s": together.ended_s.tolist(),
     }

@@ -54,7 +54,7 @@ def row(loads: Sequence[Facts], latencies_ms: Sequence[np.ndarray]) -> Facts:
     first = loads[0]
     facts = {**first, **_way(loads, [of_load[:, 0] for of_load in latencies_ms])}
     facts["end_to_end_images_per_s"] = figures([load["end_to_end_images_per_s"] for load in loads]).images_per_s
-    for key in ("load_s", "first_inference_ms", "power_w_mean", "images_per_joule"):
+    for key in ("load_s", "first_inference_ms", "power_w_mean", "images_per_joule", "idle_w", "joules_per_image"):
         facts[key] = _mean([load[key] for load in loads])
     for key in ("peak_host_mb", "peak_device_mb"):
         facts[key] = max((load[key] for load in loads if load[key] is not None), default=None)

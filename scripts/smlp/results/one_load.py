@@ -6,12 +6,11 @@ NumPy only: the commands that run on the target import this under Python 3.9.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple
 
 import numpy as np
 
-from ..core.disturbance import Disturbance
 from ..core.provenance import Facts
 from . import statistics
 
@@ -50,15 +49,15 @@ def warm_up(window: Callable[[], tuple[int, float]], max_s: float) -> WarmUp:
 
 
 def figures(
-    warm: WarmUp, latency_ms: np.ndarray, window_ms: np.ndarray, images_per_s: float, seen: Disturbance
+    warm: WarmUp, latency_ms: np.ndarray, window_ms: np.ndarray, images_per_s: float, seen: Iterable[str]
 ) -> Facts:
     """What is stated of the latency way and of the throughput way alike.
 
     latency_ms: float64 (runs,). window_ms: float64 (windows,), how steady which is told: the latencies themselves if
-    one request runs at a time. seen: what else happened meanwhile.
+    one request runs at a time. seen: what else is known against them.
     """
     steady = statistics.steadiness(window_ms)
-    reasons = [*_unsteady(warm, len(window_ms), steady), *seen.reasons()]
+    reasons = [*_unsteady(warm, len(window_ms), steady), *seen]
     return {
         "loads": 1,
         "rates_of_loads": [images_per_s],
@@ -70,7 +69,6 @@ def figures(
         **statistics.latency_percentiles(latency_ms),
         "images_per_s": images_per_s,
         **steady._asdict(),
-        "disturbance": seen.facts(),
     }
 
 

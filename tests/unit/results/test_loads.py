@@ -19,7 +19,7 @@ def load(rate=100.0, **more):
         "known_to_percent": 0.5,
     }
     cost = {"load_s": 1.0, "first_inference_ms": 20.0, "peak_host_mb": 300.0, "peak_device_mb": None}
-    energy = {"power_w_mean": None, "images_per_joule": None}
+    energy = dict.fromkeys(("power_w_mean", "images_per_joule", "idle_w", "joules_per_image"))
     own = {"fingerprint": {"host": "a", "where": "here"}, "throughput_way": None, "end_to_end_images_per_s": rate / 2}
     return {"model": "m", **way, **cost, **energy, **own, "discarded": 0, "discarded_why": None, **more}
 
