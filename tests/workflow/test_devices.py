@@ -10,7 +10,7 @@ PLAIN_PYTHON = True  # see new_project
 def uses(project):
     """(path, taken, released) of every use of a device, in the order of time."""
     found = []
-    for pattern in ("measure/**/*.json", "infer/**/*_summary.json"):
+    for pattern in ("measure/**/load-*.json", "infer/**/*_summary.json"):
         for path in (project.folder / "results").glob(pattern):
             facts = json.loads(path.read_text())["smlp"]
             assert facts["device"] == "cpu" and facts["device_taken_at"] < facts["device_released_at"]
