@@ -176,7 +176,7 @@ CALIBRATING = {
             everything_of("infer", "measure"),
             {"export", "preprocess", *everything_of("compile")},
         ),
-        ("smlp/data/manifest.py", {"preprocess", *everything_of("infer", "measure")}, {"export", "tabulate"}),
+        ("smlp/data/manifest.py", {"preprocess", *everything_of("infer", "measure")}, {"export"}),
         ("smlp/data/dataset.py", {"preprocess"}, {"export", "evaluate", *everything_of(*PER_BACKEND)}),
         ("smlp/workflow/settings.py", set(), {"export", "preprocess", "evaluate", *everything_of(*PER_BACKEND)}),
     ],
