@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from . import host
+
 _ROOT = Path("/")
 # Domains that add up to what a processor and its memory use; others ("core", "uncore") are inside a package's.
 _DOMAINS = ("package", "dram")
@@ -106,21 +108,11 @@ class Meter:
 def _rapl_domains(root: Path) -> list[Path]:
     """The domains of RAPL that can be read: packages, and memory beside them."""
     found = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-    return [
-        path
-        for path in found
-        if (_text(path / "name") or "").partition("-")[0] in _DOMAINS and _microjoules(path / "energy_uj") is not None
-    ]
+    kept = [path for path in found if (host.text(path / "name") or "").partition("-")[0] in _DOMAINS]
+    return [path for path in kept if _microjoules(path / "energy_uj") is not None]
 
 
 def _microjoules(path: Path) -> float | None:
     """A counter of microjoules, in joules; None if it is not there, may not be read, or is no number."""
-    text = _text(path)
+    text = host.text(path)
     return int(text) / 1e6 if text and text.isascii() and text.isdigit() else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None
