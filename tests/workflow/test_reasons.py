@@ -78,7 +78,7 @@ def test_every_edit_is_named_with_what_was_there_before(users_sweep):
     assert told["tabulate"] == [
         "gone: flips.csv",
         "its command line, in rules/tabulate.smk",
-        "follows from evaluate, measure",
+        "follows from evaluate, evaluate reference, export onnx, measure",
     ]
 
 
