@@ -61,7 +61,8 @@ class Checks:
         if self._contents.draw_holds(root):
             return []
         try:
-            found = len(dataset.list_images(root, split, labelled=False))
+            columns = self._calibration.get("columns")
+            found = len(dataset.list_images(root, split, columns=columns, labelled=False))
             if found < wanted:
                 raise UserError(f"{root}: has only {found} images in {split}, calibration.images asks for {wanted}")
         except UserError as error:

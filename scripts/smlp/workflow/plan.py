@@ -279,6 +279,7 @@ class Sweep:
         drawn = self._settings["calibration"]
         root = drawn.get("root", self.data_root)
         about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
+        about["columns"] = drawn.get("columns")
         return flags({**about, "pixels": self._settings["dataset"]["pixels"]})
 
     def shard(self, transform: str, shard: int | str) -> str:
