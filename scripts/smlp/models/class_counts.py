@@ -15,6 +15,9 @@ from typing import Any
 
 from . import preprocessing
 
+# Of each kind of file the command that reads it, and the packages that decide how.
+READ_BY = {"checkpoint": ("retrieve", ("torch", "timm")), "onnx": ("export", ("onnx", "onnxruntime", "timm"))}
+
 
 def of_file(kind: str, file: str, model_name: str, about: Mapping[str, Any]) -> int:
     """The number of classes of a "checkpoint" or "onnx" file, as the user's settings have it read.

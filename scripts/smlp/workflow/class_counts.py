@@ -14,13 +14,12 @@ from pathlib import Path
 from ..core import code, files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts, versions
+from ..models import class_counts
 from .outside import Contents
 from .plan import Sweep
 from .targets import Settings
 
 _MEMORY = "classes"
-# What decides how a file is read, besides our own code; the command whose code it is.
-_READ_BY = {"checkpoint": ("retrieve", ("torch", "timm")), "onnx": ("export", ("onnx", "onnxruntime", "timm"))}
 # In a process of its own: a file that crashes it, fills the memory, or never ends, must not end the plan.
 _COUNT = "import sys; sys.path.insert(0, sys.argv[1]); from smlp.models import class_counts; class_counts.main()"
 _PATIENCE_S = 300
@@ -76,7 +75,7 @@ class ClassCounts:
     def _learnt(self, model: str, kind: str, file: str, digests: list[str]) -> int | None:
         """What this content gives, found out once; None if that cannot be found out."""
         entry, watch = self._models[model], self._contents.watch
-        command, packages = _READ_BY[kind]
+        command, packages = class_counts.READ_BY[kind]
         about = {"transform": entry["transform"], **{name: entry[kind].get(name) for name in ("key", "output")}}
         words = [kind, file, entry["model_name"], about]
         of = identity.digest([digests, kind, words[2:], code.code_digest(command), versions(packages)])
