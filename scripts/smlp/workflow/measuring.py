@@ -9,14 +9,19 @@ from __future__ import annotations
 from .plan import Sweep, flags
 from .targets import Cell, Settings
 
+_SUSTAINED = ("sustained_s", "sustained_batch_sizes")
+
 
 class Measuring:
     """Of a sweep with these complete settings."""
 
     def __init__(self, sweep: Sweep, complete: Settings) -> None:
         self._sweep = sweep
-        self._bounds = {key: value for key, value in complete["measure"].items() if key != "loads"}
-        self._rounds = range(complete["measure"]["loads"])
+        measure: Settings = complete["measure"]
+        # of loads nothing that is about sustained runs, which make no load stale
+        self._bounds = {key: value for key, value in measure.items() if key not in ("loads", *_SUSTAINED)}
+        self._sustained = {key: measure[key] for key in ("sustained_s", "warmup_window_s", "warmup_max_s")}
+        self._rounds = range(measure["loads"])
         self._backends: Settings = complete["backends"]
 
     def loads(self, cell: Cell) -> list[str]:
@@ -32,8 +37,19 @@ class Measuring:
         same = [other for other in self._sweep.cells if (other.model, other.batch) == (cell.model, cell.batch)]
         return [self.load(other, number - 1) for other in same if number and not self._sweep.imported(other)]
 
+    def rows(self) -> list[str]:
+        """The rows of all engines of the sweep."""
+        return self._sweep.files("measure")
+
     def flags(self, cell: Cell) -> list[str]:
         """All flags of measuring but what to measure and where to write."""
+        return self._flags(self._bounds, cell)
+
+    def sustained_flags(self, cell: Cell) -> list[str]:
+        """The same of a sustained run."""
+        return self._flags(self._sustained, cell)
+
+    def _flags(self, bounds: Settings, cell: Cell) -> list[str]:
         allow = ["--allow_busy_device"] if self._backends.get(cell.backend, {}).get("allow_busy_device") else []
-        bounds = flags({**self._bounds, "device": self._sweep.hosts.devices(cell.backend)[0]})
-        return bounds + allow + self._sweep.variant_flags(cell)
+        words = flags({**bounds, "device": self._sweep.hosts.devices(cell.backend)[0]})
+        return words + allow + self._sweep.variant_flags(cell)
