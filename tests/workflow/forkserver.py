@@ -95,19 +95,30 @@ def _import_everything():
     import matplotlib
 
     matplotlib.use("agg")
+    import imagehash  # noqa: F401
     import jinja2  # noqa: F401
     import jsonschema  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
     import matplotlib.figure
+    import matplotlib.style  # noqa: F401
     import onnx.compose  # noqa: F401
+    import onnx.inliner  # noqa: F401
     import onnx.version_converter  # noqa: F401
     import onnxruntime  # noqa: F401
     import pandas  # noqa: F401
-    import PIL.Image  # noqa: F401
+    import PIL.Image
     import psutil  # noqa: F401
+    import pyarrow.pandas_compat
     import pyarrow.parquet  # noqa: F401
+    import requests  # noqa: F401
+    import scipy.special  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import smart_open  # noqa: F401
     import snakemake.cli  # noqa: F401
     import torch.onnx  # noqa: F401
 
+    PIL.Image.init()
     sys.path.insert(0, str(SCRIPTS))
     _kept.append(importlib.import_module("smlp.models._torchvision"))  # timm can be imported with its help alone
     import timm.data  # noqa: F401

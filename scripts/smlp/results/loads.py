@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..core.provenance import Facts
 from . import statistics
@@ -42,7 +42,7 @@ def figures(rates: Sequence[float]) -> Figures:
     spread = 100 * float(latencies.std(ddof=1) / latencies.mean()) if count > 1 else None
     if count < MIN_LOADS:
         return Figures(mean, None, None, spread)
-    half = float(stats.t.ppf(0.975, count - 1) * np.log(latencies).std(ddof=1) / math.sqrt(count))
+    half = float(special.stdtrit(count - 1, 0.975) * np.log(latencies).std(ddof=1) / math.sqrt(count))
     return Figures(mean, mean * math.exp(-half), mean * math.exp(half), spread)
 
 
