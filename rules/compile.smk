@@ -25,6 +25,7 @@ rule compile_engine:
         "results/benchmarks/compile/{model}/{backend}/{precision}{variant}/bs{batch}.tsv"
     wildcard_constraints:
         backend="(?!)",  # none: this rule itself makes nothing
+    priority: FIRST
     conda:
         "../envs/{backend}.yaml"
     threads: 1

@@ -18,6 +18,7 @@ rule export_onnx:
         "results/logs/export/{model}/{graph}{opset}.log",
     benchmark:
         "results/benchmarks/export/{model}/{graph}{opset}.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 2
@@ -56,6 +57,7 @@ rule export_uint8:
         "results/logs/export/{model}_{graph}{opset}_uint8.log",
     benchmark:
         "results/benchmarks/export/{model}_{graph}{opset}_uint8.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 1

@@ -6,9 +6,9 @@ load-{load}.npy, and of all its loads bs{batch}.json; of imported results import
 {precision}/{variant}/.
 """
 
-from scripts.smlp.workflow.measuring import Measuring
+from scripts.smlp.workflow import measuring
 
-rounds = Measuring(sweep, config)
+rounds = measuring.Measuring(sweep, config)
 
 
 rule measure_load:
@@ -19,8 +19,6 @@ rule measure_load:
         sidecar=of_cell(sweep.engine_sidecar),
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
-        # they only have to be over: measuring one of them again makes no other one stale
-        before=ancient(lambda wildcards: cli.or_fail(rounds.before, Cell.of(wildcards), int(wildcards.load))),
     output:
         summary="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.json",
         latencies="results/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.npy",
@@ -28,6 +26,8 @@ rule measure_load:
         "results/logs/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.log",
     benchmark:
         "results/benchmarks/measure/{model}/{backend}/{precision}{variant}/bs{batch}/load-{load}.tsv"
+    # in rounds, without an edge from load to load: measuring one of them again makes no other one stale
+    priority: lambda wildcards: measuring.priority(int(wildcards.load))
     conda:
         "../envs/{backend}.yaml"
     threads: ALL_CORES

@@ -18,6 +18,7 @@ rule preprocess_shard:
         "results/logs/preprocess/{dataset}/{transform}/shard-{shard}.log",
     benchmark:
         "results/benchmarks/preprocess/{dataset}/{transform}/shard-{shard}.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 2
@@ -66,6 +67,7 @@ rule preprocess_calibration:
         "results/logs/preprocess/{dataset}/{transform}/calibration.log",
     benchmark:
         "results/benchmarks/preprocess/{dataset}/{transform}/calibration.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 2

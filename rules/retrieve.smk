@@ -17,6 +17,7 @@ rule retrieve_checkpoint:
         "results/logs/retrieve/{model}/checkpoint.log",
     benchmark:
         "results/benchmarks/retrieve/{model}/checkpoint.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 8
@@ -45,6 +46,7 @@ rule retrieve_onnx:
         "results/logs/retrieve/{model}/onnx.log",
     benchmark:
         "results/benchmarks/retrieve/{model}/onnx.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 1
@@ -72,6 +74,7 @@ rule retrieve_om:
         "results/logs/retrieve/{model}/bs{batch}.log",
     benchmark:
         "results/benchmarks/retrieve/{model}/bs{batch}.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 1
@@ -97,6 +100,7 @@ rule retrieve_dataset:
         "results/logs/retrieve/{dataset}.log",
     benchmark:
         "results/benchmarks/retrieve/{dataset}.tsv"
+    priority: FIRST
     conda:
         "../envs/pytorch.yaml"
     threads: 1

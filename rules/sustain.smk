@@ -1,7 +1,6 @@
 """Sustain: what heat and limits of power leave of an engine's rate, with the machine to itself.
 
-Needs: engines (or the checkpoint, for the reference) with their sidecars and the first shard's bins, and that all
-measurements of the sweep are over: a hot machine would change them.
+Needs: engines (or the checkpoint, for the reference), the first shard's bins, and the sidecars of both.
 Makes: results/sustain/{model}/{backend}/{precision}/bs{batch}.json and beside it in .npy how the run went, of the batch
 sizes that measure.sustained_batch_sizes names, or the largest one; of a variant below {precision}/{variant}/.
 """
@@ -15,8 +14,6 @@ rule sustain_engine:
         sidecar=of_cell(sweep.engine_sidecar),
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
-        # they only have to be over: measuring one of them again does not make this stale
-        before=ancient(lambda wildcards: cli.or_fail(rounds.rows)),
     output:
         summary="results/sustain/{model}/{backend}/{precision}{variant}/bs{batch}.json",
         series="results/sustain/{model}/{backend}/{precision}{variant}/bs{batch}.npy",
@@ -26,6 +23,7 @@ rule sustain_engine:
         "results/benchmarks/sustain/{model}/{backend}/{precision}{variant}/bs{batch}.tsv"
     conda:
         "../envs/{backend}.yaml"
+    # priority: that of most jobs, below all loads, which a hot machine would change
     threads: ALL_CORES
     resources:
         **DEVICES,

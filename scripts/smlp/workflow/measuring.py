@@ -1,7 +1,9 @@
 """How often, and in which order, a sweep's engines are measured.
 
-Each load is a job of its own. They go in rounds: no engine is loaded for the second time before all engines of the
-model and batch size were loaded once, so that whatever changes on the host in the meantime changes all of them.
+Each load is a job of its own. They go in rounds: no engine is loaded for the second time before all engines were loaded
+once, so that whatever changes on the host in the meantime changes all of them. Their order is one of priorities. If the
+loads of a round were inputs of the next round, even ancient ones, Snakemake would look at no change of a job of the
+next round as soon as one of them is stale.
 """
 
 from __future__ import annotations
@@ -10,6 +12,13 @@ from .plan import Sweep, flags
 from .targets import Cell, Settings
 
 _SUSTAINED = ("sustained_s", "sustained_batch_sizes")
+# Priority of jobs that make engines and images: nothing is measured while a round could still get more engines.
+FIRST = 2
+
+
+def priority(number: int) -> float:
+    """Of a load: above 0, which all other jobs have, and below FIRST; the rounds one after the other."""
+    return 1 / (1 + number)
 
 
 class Measuring:
@@ -31,15 +40,6 @@ class Measuring:
     def load(self, cell: Cell, number: int) -> str:
         """One load of an engine."""
         return f"results/measure/{cell.place}/bs{cell.batch}/load-{number}.json"
-
-    def before(self, cell: Cell, number: int) -> list[str]:
-        """The loads of the round before, of all engines that the load is compared with."""
-        same = [other for other in self._sweep.cells if (other.model, other.batch) == (cell.model, cell.batch)]
-        return [self.load(other, number - 1) for other in same if number and not self._sweep.imported(other)]
-
-    def rows(self) -> list[str]:
-        """The rows of all engines of the sweep."""
-        return self._sweep.files("measure")
 
     def flags(self, cell: Cell) -> list[str]:
         """All flags of measuring but what to measure and where to write."""

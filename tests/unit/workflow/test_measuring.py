@@ -1,8 +1,8 @@
 """How often, and in which order, engines are measured."""
 
-from test_plan import ONNX, cell, pairs, sweep
+from test_plan import cell, pairs, sweep
 
-from smlp.workflow.measuring import Measuring
+from smlp.workflow.measuring import FIRST, Measuring, priority
 
 
 def rounds(targets=({"backend": "onnxruntime"},), **more):
@@ -16,18 +16,10 @@ def test_a_row_is_made_of_its_loads():
     assert rounds().loads(cell(variant="v"))[2] == f"{folder}/v/bs4/load-2.json"
 
 
-def test_a_round_waits_for_the_one_before_it():
-    found = rounds([{"backend": "onnxruntime"}, {"backend": "openvino"}], models={"mine": ONNX, "other": ONNX})
-    before = found.before(cell(), 2)
-    assert before == [found.load(cell(), 1), found.load(cell("openvino"), 1)]
-    assert found.before(cell(), 0) == []
-
-
-def test_imported_results_are_waited_for_by_nobody(tmp_path):
-    (tmp_path / "mine" / "ascend" / "high" / "bs4").mkdir(parents=True)
-    targets = [{"backend": "onnxruntime"}, {"backend": "ascend", "precision": "high"}]
-    found = rounds(targets, infer={"import": str(tmp_path)}, backends={"ascend": {"soc_version": "Ascend310P3"}})
-    assert found.before(cell(), 1) == [found.load(cell(), 0)]
+def test_rounds_follow_each_other_after_everything_that_they_need():
+    found = [priority(number) for number in range(50)]
+    assert found == sorted(set(found), reverse=True)
+    assert found[0] < FIRST and found[-1] > 0
 
 
 def test_flags_of_measuring():

@@ -2,7 +2,7 @@
 
 import pytest
 from test_measuring import rounds
-from test_plan import ONNX, cell, pairs, sweep
+from test_plan import cell, pairs, sweep
 
 from smlp.core.cli import UserError
 
@@ -68,8 +68,3 @@ def test_flags_of_a_sustained_run_and_none_of_them_for_loads():
     }
     plain = rounds([{"backend": "ascend"}], measure={"warmup_max_s": 5}, backends={"ascend": {}})
     assert plain.flags(cell("ascend", "high")) == [word for word in found.flags(cell("ascend", "high"))[:-1]]
-
-
-def test_it_waits_for_every_row_of_the_sweep():
-    found = rounds(TARGETS, models={"mine": ONNX, "other": ONNX})
-    assert len(found.rows()) == 8 and found.rows()[0] == "results/measure/mine/onnxruntime/fp32/bs1.json"
