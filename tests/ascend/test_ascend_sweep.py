@@ -324,7 +324,7 @@ def python39(tmp_path_factory):
     return python
 
 
-def test_infer_and_measure_under_python_39(python39, tmp_path):
+def test_infer_measure_and_sustain_under_python_39(python39, tmp_path):
     host = Host(tmp_path)
     om = host.compile("bs2")
     images = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
@@ -332,11 +332,13 @@ def test_infer_and_measure_under_python_39(python39, tmp_path):
     for index, image in enumerate(images):
         image.tofile(tmp_path / "bins" / f"batch-{index:05d}.bin")
     env = environment(host.root / "Ascend", SMLP_EMULATOR_PYTHON=sys.executable, TMPDIR=str(tmp_path))
-    quick = ["--retry_max_s=0", "--min_time_s=0.1", "--min_runs=3", "--warmup_window_s=0.01", "--warmup_max_s=0.1"]
+    warmup = ["--warmup_window_s=0.01", "--warmup_max_s=0.1"]
+    quick = ["--retry_max_s=0", "--min_time_s=0.1", "--min_runs=3", *warmup]
     flags = ["--model", om, "--backend", "ascend", "--input", "bins"]
     for name, own in (
         ("infer", ["--output", ".", "--output_dirname", "out", "--outfmt", "NPY"]),
         ("measure", ["--output", "bs2.json", *quick]),
+        ("sustain", ["--output", "sustained.json", "--sustained_s=0.1", *warmup]),
     ):
         line = [python39, str(ROOT / "scripts" / f"{name}.py"), *flags, *own]
         done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
