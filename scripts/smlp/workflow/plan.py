@@ -79,7 +79,8 @@ class Sweep:
         """The user's checkpoint, ONNX file or ready-made engine, which is watched; what a server has is no file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        if source == "demo" or "://" in source or (kind == "checkpoint" and hub.is_remote(source)):
+        elsewhere = {"checkpoint": (hub.PREFIX, hub.TIMM), "onnx": (hub.PREFIX,)}.get(kind, ())
+        if source == "demo" or "://" in source or source.startswith(elsewhere):
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")
@@ -280,6 +281,7 @@ class Sweep:
         drawn = self._settings["calibration"]
         root = drawn.get("root", self.data_root)
         about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
+        about["columns"] = drawn.get("columns")
         return flags({**about, "pixels": self._settings["dataset"]["pixels"]})
 
     def shard(self, transform: str, shard: int | str) -> str:

@@ -323,6 +323,9 @@ def test_flags_of_preprocessing():
     assert {f"--{key}": str(value) for key, value in rules.items()}.items() <= pairs(found.preprocess_flags()).items()
     drawn = {"--data_root": "/train", "--split": "train", "--draw": "9", "--seed": "0", "--pixels": "float32"}
     assert pairs(found.calibration_flags()) == drawn
+    found = sweep(calibration={"root": "/train", "columns": ["photo", "kind"]})
+    words = found.calibration_flags()
+    assert words[words.index("--columns") + 1 :][:2] == ["photo", "kind"]
 
 
 # infer, evaluate, measure, tabulate
