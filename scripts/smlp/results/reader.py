@@ -22,7 +22,8 @@ import yaml
 from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
-from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printable, unique
+from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT_WAY, printable, unique
+from .throughput_columns import THROUGHPUT
 
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
@@ -46,6 +47,7 @@ _AGAIN = {
     "accuracy": "evaluate again",
     "throughput": "measure again",
     "profile": "profile again",
+    "sustained": "run sustain.py again",
     "failure": "make it again",
     "ceilings": "measure the ceilings again",
     "graph": "export again",
@@ -158,6 +160,11 @@ def check_loads(paths: Iterable[Path]) -> list[Record]:
 def read_profiles(paths: Iterable[Path]) -> list[Record]:
     """One record per file of profile_engine.py, in their order; an engine may have several."""
     return [_read_record(path, "profile") for path in paths]
+
+
+def read_sustained(paths: Iterable[Path]) -> list[Record]:
+    """One record per file of sustain.py, in the order of `_ordered`."""
+    return _ordered(_read_record(path, "sustained") for path in paths)
 
 
 def _ordered(found: Iterable[Record]) -> list[Record]:

@@ -14,13 +14,13 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from . import ceilings, profiles, settings, targets
+from . import ceilings, profiles, settings, sustaining, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure profile tabulate".split())  # noqa: E501, SIM905
+STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure sustain profile tabulate".split())  # noqa: E501, SIM905
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -69,6 +69,7 @@ class Sweep:
             "evaluate": lambda: [f"results/evaluate/{c.place}/{self.dataset}/bs{c.batch}.json" for c in self.cells],
             "ceilings": lambda: ceilings.files(self._settings),
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
+            "sustain": lambda: [*map(sustaining.file, sustaining.cells(self.cells, self._settings, self.imported))],
             "profile": lambda: self.profiles.files(),
         }[stage]()
 
