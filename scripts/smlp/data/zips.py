@@ -15,7 +15,7 @@ from ..core.cli import UserError
 SUFFIX = ".zip"
 # The part of a local header that all have; at its end the lengths of the name and of what follows it (APPNOTE 4.3.7).
 _HEADER_BYTES, _HEADER = 30, b"PK\3\4"
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF_8 = 0x1, 0x800  # flags of a file
 # What image files can be pressed together by; more is made to fill the memory of whoever reads it.
 _HARMLESS_BYTES, _LARGEST_RATIO = 1 << 26, 100
 
@@ -25,8 +25,10 @@ def members(path: str) -> Iterator[tuple[str, list[int]]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
+                if member.header_offset < 0:
+                    raise zipfile.BadZipFile("bad offset of a header")
                 name = _checked(path, member)
-                if not member.is_dir():
+                if not name.endswith("/"):
                     sizes = [member.file_size, member.compress_size]
                     yield name, [member.header_offset, *sizes, member.CRC, member.compress_type]
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError) as error:
@@ -38,22 +40,29 @@ def read(path: str, name: str, offset: int, size: int, compressed: int, crc: int
     with open(path, "rb") as stream:
         stream.seek(offset)
         header = stream.read(_HEADER_BYTES)
-        rest = sum(int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
-        stream.seek(offset + _HEADER_BYTES + rest)
+        flags, length, more = (int.from_bytes(header[place : place + 2], "little") for place in (6, 26, 28))
+        own_name = stream.read(length).decode("utf-8" if flags & _UTF_8 else "cp437", "replace")
+        stream.seek(offset + _HEADER_BYTES + length + more)
         content = stream.read(compressed)
     if method == zipfile.ZIP_DEFLATED:
         try:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
         except zlib.error:
             content = b""
-    if not header.startswith(_HEADER) or len(content) != size or zlib.crc32(content) != crc:
+    # the directory at the end, which the name is from, has no checksum of its own
+    is_it = header.startswith(_HEADER) and _relative(own_name) == name
+    if not is_it or len(content) != size or zlib.crc32(content) != crc:
         raise UserError(f"{path}: {name} is damaged; fetch the archive again")
     return content
 
 
 def _checked(path: str, member: zipfile.ZipInfo) -> str:
-    """The name of a member, relative to the archive. Raises UserError for one that is not plain or leads elsewhere."""
+    """The name of a member, relative to the archive; that of a folder ends with a slash.
+
+    Raises UserError for one that is not plain or leads elsewhere.
+    """
     name = member.filename.removeprefix("./")
+    is_folder = name.endswith("/")
     kind = stat.S_IFMT(member.external_attr >> 16)
     problem = None
     if kind == stat.S_IFLNK:
@@ -62,7 +71,7 @@ def _checked(path: str, member: zipfile.ZipInfo) -> str:
         problem = "is not a plain file"
     elif name.startswith("/") or ".." in name.split("/") or "\\" in name or name[1:2] == ":":
         problem = "leads out of the archive"
-    elif not name.strip("./") and not member.is_dir():
+    elif is_folder and member.file_size or not is_folder and not name.strip("./"):
         problem = "is no name"
     elif member.flag_bits & _ENCRYPTED:
         problem = "is encrypted"
@@ -72,4 +81,8 @@ def _checked(path: str, member: zipfile.ZipInfo) -> str:
         problem = f"would become {member.file_size:,} bytes out of {member.compress_size:,}"
     if problem:
         raise UserError(f"{path}: {member.filename[:200]} {problem}; pack the archive anew, with plain files only")
+    return _relative(name) + "/" * is_folder
+
+
+def _relative(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))

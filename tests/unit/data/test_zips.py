@@ -66,6 +66,7 @@ REFUSED = {
     "backslashes": ([("a\\..\\x.png", b"")], "leads out of the archive"),
     "a bomb": ([("a/x.png", bytes((1 << 26) + 1))], r"would become 67,108,865 bytes out of \d\d,\d+"),
     "no name": ([(".", b"x")], "is no name"),
+    "a folder with a content": ([("a/x.png/", b"x")], "is no name"),
 }
 
 
@@ -124,6 +125,28 @@ def test_every_changed_byte_of_an_image_is_noticed(tmp_path, method):
     path.write_bytes(b"no header " + whole[10:])
     with pytest.raises(UserError, match="is damaged"):
         zips.read(str(path), name, *about)
+
+
+def test_a_changed_name_is_noticed_before_it_becomes_another_label(tmp_path):
+    path = pack(tmp_path / "val.zip", [(f"{name}/ä.png", b"x") for name in "ab"])
+    content = path.read_bytes()
+    entries = dataset.list_images(tmp_path)
+    assert {dataset.sources.read(tmp_path, one.image) for one in entries} == {b"x"}
+    place = content.rindex(b"a/")
+    path.write_bytes(content[:place] + b"c" + content[place + 1 :])
+    one = dataset.list_images(tmp_path)[1]
+    assert one.image == "val.zip/c/ä.png"
+    with pytest.raises(UserError, match="val.zip: c/ä.png is damaged"):
+        dataset.sources.read(tmp_path, one.image)
+
+
+def test_what_begins_before_the_file_is_refused(tmp_path):
+    path = pack(tmp_path / "val.zip", [("a/x.png", b"x")])
+    content = path.read_bytes()
+    start = len(content) - 6  # of the directory, as the end states it
+    path.write_bytes(content[:start] + b"\xf0\xff" + content[start + 2 :])
+    with pytest.raises(UserError, match="is not a whole zip archive"):
+        dataset.list_images(tmp_path)
 
 
 def test_what_states_too_small_a_size_takes_no_more(tmp_path):
