@@ -39,6 +39,7 @@ SETTINGS = {
         "warmup_window_s": 0.05,
         "warmup_max_s": 0.3,
     },
+    "confirm": {"best": False},
     "profile": {"best": False},
 }
 
