@@ -2,7 +2,7 @@
 
 `snakemake --cores N` runs the sweep that config.yaml describes; `--configfile` names another one.
 Each stage is also a target: retrieve, export, compile, preprocess, infer, evaluate, ceilings, measure, confirm,
-profile, tabulate.
+sustain, profile, tabulate.
 """
 
 import atexit

@@ -5,7 +5,7 @@ import re
 from scripts.smlp import backends
 from scripts.smlp.core import cli, host
 from scripts.smlp.core.provenance import versions
-from scripts.smlp.workflow import ceilings, checks, jobs, outside, past, plan
+from scripts.smlp.workflow import ceilings, checks, jobs, outside, past, plan, sustaining
 from scripts.smlp.workflow.measuring import FIRST
 from scripts.smlp.workflow.plan import Cell
 from scripts.smlp.workflow.why import code_digest

@@ -33,7 +33,7 @@ rule preprocess_shard:
         transform_flags=lambda wildcards: sweep.transforms.flags(wildcards.transform),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
-        tools=versions(["pillow", "numpy"]),
+        tools=versions(["pillow", "numpy", "pillow-heif"]),
     message:
         "{wildcards.dataset}: preprocess shard {wildcards.shard} for {wildcards.transform}"
     shell:
@@ -80,7 +80,7 @@ rule preprocess_calibration:
         transform_flags=lambda wildcards: sweep.transforms.flags(wildcards.transform),
         transform=lambda wildcards: cli.or_fail(contents.transform, wildcards.transform),
         code=code_digest("preprocess"),
-        tools=versions(["pillow", "numpy"]),
+        tools=versions(["pillow", "numpy", "pillow-heif"]),
     message:
         "{wildcards.dataset}: draw and preprocess calibration images for {wildcards.transform}"
     shell:

@@ -1,7 +1,7 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy, throughput, confirmation and profile of the sweep, and the predictions of its references; of resources/ the
-published figures, the format of the results and the page's template.
+Needs: every accuracy, throughput, confirmation, sustained run and profile of the sweep, and the predictions of its
+references; of resources/ the published figures, the format of the results and the page's template.
 Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
@@ -13,6 +13,7 @@ rule tabulate:
         throughput=cli.or_fail(sweep.files, "measure"),
         confirmed=cli.or_fail(sweep.files, "confirm"),
         profiles=cli.or_fail(sweep.files, "profile"),
+        sustained=cli.or_fail(sweep.files, "sustain"),
         ceilings=cli.or_fail(sweep.files, "ceilings"),
         graphs=cli.or_fail(ceilings.graphs, sweep),
         references=past.references(sweep),
@@ -25,6 +26,7 @@ rule tabulate:
         multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
         multiext("results/tables/roofline", ".png", ".svg"),
+        *(multiext("results/tables/sustained", ".png", ".svg") if sweep.files("sustain") else []),
         multiext("results/tables/decision", ".csv", ".parquet"),
         multiext("results/tables/flips", ".csv", ".parquet"),
         multiext("results/tables/profile", ".csv", ".parquet", ".md"),
@@ -53,6 +55,7 @@ rule tabulate:
         " --throughput {input.throughput:q}"
         " --confirmed {input.confirmed:q}"
         " --profile {input.profiles:q}"
+        " --sustained {input.sustained:q}"
         " --ceilings {input.ceilings:q}"
         " --graphs {input.graphs:q}"
         " --ceiling_sheet {input.sheet:q}"

@@ -22,7 +22,6 @@ import itertools
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -37,18 +36,18 @@ from smlp.core.cli import UserError
 from smlp.core.energy import Meter
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
+from smlp.core.sampling import Watch
 from smlp.data import bins
 from smlp.results import aisbench, one_load
 
 # enough different images that caches cannot learn one by heart, few enough to stay in memory
 _IMAGE_BYTES = 128 << 20
-_POWER_INTERVAL_S = 1.0
 _IDLE_S = 1.0
 _POWER_CAP = "power cap"
 # What a process that starts itself anew hands on to the next: its id, when the first began, why loads were discarded.
 _TAKES = "SMLP_TAKES"
 _DECIDING = ("threads", "min_time_s", "min_runs", "warmup_window_s", "warmup_max_s")
-_STATE = ("temperature_c", "power_w", "aicore_percent")
+_STATE = ("temperature_c", "power_w", "aicore_percent", "clock_mhz")
 
 
 class Latencies(NamedTuple):
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not flags.record_failure:
             raise
         cli.say(f"nothing to measure: {failure}")
-        report, latencies = failure_record(failure, flags), _npy(np.empty((0, 2)))
+        report, latencies = failure_record(failure, flags), npy(np.empty((0, 2)))
     why = "failed" not in report and _against(report["smlp"])
     another_s = time.monotonic() - started_s
     if why and time.monotonic() + another_s - takes.began_s < flags.retry_max_s and __name__ == "__main__":
@@ -119,13 +118,13 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
         flags.model, backend=flags.backend, device=flags.device, threads=flags.threads
     )
     asked = RunFacts.asked(flags, sidecar)
-    ask = backend.telemetry
+    ask = asker(backend, engine.device)
     with lock.hold(engine.device, exclusive=True):
         taken_at = provenance.now()
         # before the engine is opened: later this process is one of the device's
-        before = ask(engine.device)
+        before = ask()
         refuse_unfit(engine.device, before, flags.allow_busy_device)
-        energy = Meter(engine.device, lambda: ask(engine.device) if before else {})
+        energy = Meter(engine.device, lambda: ask() if before else {})
         energy.idle(_IDLE_S)
         started = time.perf_counter()
         with engine:
@@ -136,21 +135,22 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
             fingerprint["where"] = flags.where
             load_before = os.getloadavg()[0]
             first_inference_ms = measure(engine, images, 0, 1).end_to_end_ms[0]
-            warm = one_load.warm_up(lambda: _window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
+            warm = one_load.warm_up(lambda: window(engine, images, flags.warmup_window_s), flags.warmup_max_s)
             started_at = disturbance.now()
-            with PowerMeter(lambda: ask(engine.device) if before else {}) as meter, energy:
+            with Watch(lambda: ask() if before else {}) as watch, energy:
                 latencies = measure(engine, images, flags.min_time_s, flags.min_runs)
             seen = disturbance.between(started_at, disturbance.now())
             throughput_way = measure_together(engine, images, flags)
             load_after = os.getloadavg()[0]
-            after = ask(engine.device)
+            after = ask()
             say_unseen(engine.device, after)
         released_at = provenance.now()
-    of_device = reasons_of_device([before, after], meter.throttling)
+    of_device = reasons_of_device([before, after], watch.throttling)
+    power_w = watch.mean("power_w")
     compute_ms = np.asarray(latencies.timings.compute_ms)
     report = aisbench.summary(latencies.timings, batch_size, [])
     end_to_end_images_per_s = 1000 * batch_size / float(np.mean(latencies.end_to_end_ms))
-    latencies_npy = _npy(np.column_stack([compute_ms, latencies.end_to_end_ms]))
+    latencies_npy = npy(np.column_stack([compute_ms, latencies.end_to_end_ms]))
     content = {".npy": hashlib.sha256(latencies_npy).hexdigest()}
     ran = aisbench.facts_of_run(asked, backend, engine, batch_size)
     asked_for = {name: getattr(flags, name) for name in _DECIDING}
@@ -176,21 +176,23 @@ def run(flags: argparse.Namespace, discarded: Sequence[str] = ()) -> tuple[Facts
         load_s=load_s,
         first_inference_ms=first_inference_ms,
         peak_host_mb=disturbance.peak_memory_mb(),
-        peak_device_mb=meter.peak_mb,
+        peak_device_mb=watch.peak("memory_mb"),
         throughput_way=throughput_way,
         host_load_before=load_before,
         host_load_after=load_after,
         **{f"{key}_before": before.get(key) for key in _STATE},
         **{f"{key}_after": after.get(key) for key in _STATE},
-        power_w_mean=meter.mean_w,
-        images_per_joule=end_to_end_images_per_s / meter.mean_w if meter.mean_w else None,
-        **energy.facts(batch_size * len(latencies.end_to_end_ms), meter.mean_w),
+        clock_mhz_mean=watch.mean("clock_mhz"),
+        throttling="; ".join(throttling_reasons(watch.throttling, seen)) or None,
+        power_w_mean=power_w,
+        images_per_joule=end_to_end_images_per_s / power_w if power_w else None,
+        **energy.facts(batch_size * len(latencies.end_to_end_ms), power_w),
         device_state={"before": before, "after": after},
     )
     return report, latencies_npy
 
 
-def _npy(array: np.ndarray) -> bytes:
+def npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
@@ -200,6 +202,11 @@ def _size_mb(engine: Path, backend: Backend) -> float:
     """All files of an engine, in 10^6 bytes."""
     paths = [engine, *(engine.with_suffix(suffix) for suffix in (*backend.companions, *backend.large))]
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def asker(backend: Backend, device: str) -> Callable[[], Facts]:
+    """What tells how a device is just now: its backend, or the host if that is the device."""
+    return host.telemetry if device == "cpu" else lambda: backend.telemetry(device)
 
 
 def refuse_unfit(device: str, state: Facts, allow: bool) -> None:
@@ -232,48 +239,9 @@ def reasons_of_device(states: Sequence[Facts], throttling: Collection[str]) -> l
     return found + ([f"the device was slowed down: {', '.join(slowed)}"] if slowed else [])
 
 
-class PowerMeter:
-    """Samples a device's power, memory and clocks while the block runs; a figure is None if nothing tells it.
-
-    read: a function that returns what a backend's `telemetry` does.
-    """
-
-    def __init__(self, read: Callable[[], Facts]) -> None:
-        self._read = read
-        self._samples: list[float] = []
-        self.peak_mb: float | None = None
-        self.throttling: set[str] = set()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def _sample(self) -> None:
-        while not self._over.is_set():
-            try:
-                state = self._read()
-            except UserError as error:
-                cli.say(f"power is not recorded: {error}")
-                return
-            if state.get("power_w") is None and state.get("memory_mb") is None:
-                return
-            if state.get("power_w") is not None:
-                self._samples.append(state["power_w"])
-            self.throttling.update(state.get("throttling") or ())
-            if state.get("memory_mb") is not None:
-                self.peak_mb = max(self.peak_mb or 0, state["memory_mb"])
-            self._over.wait(_POWER_INTERVAL_S)
-
-    def __enter__(self) -> PowerMeter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    @property
-    def mean_w(self) -> float | None:
-        """Mean power of the samples in watts."""
-        return float(np.mean(self._samples)) if self._samples else None
+def throttling_reasons(of_device: Collection[str], seen: disturbance.Disturbance) -> list[str]:
+    """Every reason for low clocks that was seen, of the device or of the processors; a power cap is one."""
+    return [*sorted(of_device), *(["heat of the processors"] if seen.throttled else [])]
 
 
 def load_images(spec: str, engine: Engine, batch_size: int) -> tuple[list[np.ndarray], dict[str, str]]:
@@ -296,7 +264,7 @@ def load_images(spec: str, engine: Engine, batch_size: int) -> tuple[list[np.nda
     return [np.stack([next(endless) for _ in range(batch_size)]) for _ in range(count)], made_from
 
 
-def _window(engine: Engine, images: Sequence[np.ndarray], window_s: float) -> tuple[int, float]:
+def window(engine: Engine, images: Sequence[np.ndarray], window_s: float) -> tuple[int, float]:
     compute_ms = measure(engine, images, window_s, 1).timings.compute_ms
     return len(compute_ms), float(np.mean(compute_ms))
 
@@ -360,6 +328,22 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def add_warmup_flags(parser: argparse.ArgumentParser) -> None:
+    """How an engine is warmed up."""
+    parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
+    parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
+
+
+def add_device_flags(parser: argparse.ArgumentParser) -> None:
+    """Whose device it is."""
+    parser.add_argument(
+        "--where", choices=("here", "submitted"), default="here", help="whether a scheduler chose this host; recorded"
+    )
+    parser.add_argument(
+        "--allow_busy_device", action="store_true", help="measure also if others use the device, or it is not healthy"
+    )
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
@@ -367,20 +351,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="summary to write, ending in .json")
     parser.add_argument("--min_time_s", type=cli.positive_number, default=10, help="measure at least this long")
     parser.add_argument("--min_runs", type=cli.positive_int, default=100, help="and at least this often")
-    parser.add_argument("--warmup_window_s", type=cli.positive_number, default=1, help="length of a warm-up window")
-    parser.add_argument("--warmup_max_s", type=cli.positive_number, default=60, help="longest warm-up")
+    add_warmup_flags(parser)
     parser.add_argument(
         "--retry_max_s",
         type=cli.seconds,
         default=120,
         help="a load that was disturbed or not steady is taken again, for at most this long in all",
     )
-    parser.add_argument(
-        "--where", choices=("here", "submitted"), default="here", help="whether a scheduler chose this host; recorded"
-    )
-    parser.add_argument(
-        "--allow_busy_device", action="store_true", help="measure also if others use the device, or it is not healthy"
-    )
+    add_device_flags(parser)
     flags = parser.parse_args(argv)
     if flags.output.suffix != ".json":
         raise UserError(

@@ -46,7 +46,7 @@ from smlp.models import preprocessing
 # Images a worker is given at once: enough to hide the hand-over, few enough to stop soon.
 _CHUNK_IMAGES = 16
 LAYOUTS = ("files", "packed")
-PACKAGES = ("numpy", "pillow")
+PACKAGES = ("numpy", "pillow", "pillow-heif")
 # Bytes of NumPy's header before the first image of an array file, for any number of images.
 _PACKED_OFFSET = 128
 

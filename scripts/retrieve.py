@@ -1,7 +1,8 @@
 """Retrieve what a sweep starts from: a checkpoint, a ready-made ONNX file or Ascend engine, or the demo's dataset.
 
-Reads   --source: a path, or an http, https or file URL; of a checkpoint also hf-hub:owner/name@revision of the Hugging
-        Face hub, and timm:name.tag, weights that timm publishes; `demo` makes one for the demo's dataset instead
+Reads   --source: a path, or an http, https or file URL; of a checkpoint or an ONNX file also hf-hub:owner/name@revision
+        of the Hugging Face hub; of a checkpoint also timm:name.tag, weights that timm publishes, and `demo`, which
+        makes one for the demo's dataset instead
 Writes  --output, only if its checksum is right and (checkpoint) every weight fits the model, and a JSON sidecar
         beside it. A download that broke off is continued by the next run.
 
@@ -112,22 +113,32 @@ def onnx(source: str, output: Path, md5: str | None, sha256: str | None) -> str:
     from smlp.models import onnx_files
 
     beside: list[str] = []
+    place, found = source, {}
+    fetched = hub.fetch(source, hub.ONNX) if source.startswith(hub.PREFIX) else None
+    if fetched:
+        place, found = str(fetched.path), _at_hub(fetched)
+
+    def weights(name: str) -> str:
+        return str(hub.fetch(hub.beside(fetched, name)).path) if fetched else download.beside(source, name)
 
     def describe(path: Path) -> None:
         names = onnx_files.locations(path, source)
-        local = download.local_path(source)
+        local = None if fetched else download.local_path(source)
         if local and names:
             onnx_files.companions(local)  # links lead who knows where
         for name in names:
             if Path(name).suffix in _TAKEN or name.startswith("."):
                 raise UserError(f"{source}: keeps weights in {name!r}, a name that is taken here; save it with another")
             rest = output.with_name(f"{output.name}-{identity.digest(name)[:8]}")
-            download.fetch(download.beside(source, name), path.parent / name, rest=rest)
+            download.fetch(weights(name), path.parent / name, rest=rest)
             beside.append(onnx_files.beside_name(path, path.parent / name))
         state = identity.state("onnx", identity.contents(path, beside))
-        _write_sidecar(path, source, state, identity.start(state["id"], path))
+        _write_sidecar(path, source, state, identity.start(state["id"], path), **found)
 
-    download.fetch(source, output, md5, sha256, describe)
+    try:
+        download.fetch(place, output, md5, sha256, describe)
+    except UserError as error:  # the user knows the source, not where it is cached
+        raise UserError(str(error).replace(place, source)) from None
     size = sum(identity.place(output, name).stat().st_size for name in (output.suffix, *beside))
     return f"{size:,} bytes" + (f" in {1 + len(beside)} files" if beside else "")
 
@@ -195,12 +206,17 @@ def _fetch_weights(
     found: Facts = {"found_at": place} if place != source else {}
     if place.startswith(hub.PREFIX):
         fetched = hub.fetch(place)
-        found.update(repository=fetched.repository, file=fetched.file, revision=fetched.revision)
+        found.update(_at_hub(fetched))
         place = str(fetched.path)
     try:
         download.fetch(place, output, md5, sha256, lambda path: check(path, found))
     except UserError as error:  # the user knows the source, not where it is cached
         raise UserError(str(error).replace(place, source)) from None
+
+
+def _at_hub(fetched: hub.Fetched) -> Facts:
+    """Where exactly in the hub a file is from."""
+    return {"repository": fetched.repository, "file": fetched.file, "revision": fetched.revision}
 
 
 def _write_sidecar(path: Path, source: str, state: Facts, start: Facts | None, **facts: Any) -> None:
@@ -248,7 +264,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     of_checkpoint.add_argument("--seed", type=cli.count, default=0, help="with --source demo: of the random backbone")
     preprocessing.add_flags(of_checkpoint, names_transform=True)
     of_onnx = command("onnx", onnx, onnx.__doc__, _named(".onnx"))
-    fetched = [(of_checkpoint, "; or: hf-hub:owner/name@revision, timm:name.tag, demo"), (of_onnx, "")]
+    at_hub = "; or: hf-hub:owner/name@revision"
+    fetched = [(of_checkpoint, f"{at_hub}, timm:name.tag, demo"), (of_onnx, at_hub)]
     for backend in ready_made:
         run = functools.partial(engine, backend)
         added = command(backend.ready_made, run, engine.__doc__, _named(backend.suffix))

@@ -8,10 +8,11 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   throughput.md                 the model-zoo guide's table for each model: batch sizes down, targets across; the best
                                 row per device and precision whose accuracy holds; ratios
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
+                                (--confirmed: as they were measured again)
   throughput.png, .svg          images/s against batch size
   latency.png, .svg             latency percentiles against batch size
-                                (--confirmed: as they were measured again)
   profile.csv, .parquet, .md    every operator of the engines that profile_engine.py profiled (--profile)
+  sustained.png, .svg           rate, temperature, clock and power over time, of sustain.py's runs (--sustained)
   roofline.png, .svg            operations a second against operations per byte, under the device's roofs
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
@@ -41,12 +42,12 @@ from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
-from smlp.results import best, finished, history, plausibility, roofs, series
+from smlp.results import best, finished, history, plausibility, roofs, series, sustained_tables
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
-from smlp.results.columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, frame, printable, unique
+from smlp.results.columns import ACCURACY, DECISION, FLIPS, frame, printable, unique
 from smlp.results.confirmed import read_confirmed
 from smlp.results.decision import make_decision, make_decision_table
-from smlp.results.plots import plot_latency, plot_roofline, plot_throughput, render
+from smlp.results.plots import plot_latency, plot_roofline, plot_sustained, plot_throughput, render
 from smlp.results.profiles import PROFILE, make_profile, make_profile_tables
 from smlp.results.reader import (
     Target,
@@ -55,10 +56,12 @@ from smlp.results.reader import (
     read_accuracy,
     read_profiles,
     read_published,
+    read_sustained,
     read_throughput,
 )
 from smlp.results.report import Section, csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
+from smlp.results.throughput_columns import THROUGHPUT
 from smlp.results.verdicts import FAMILYWISE, judge_together, multiplicity_notes
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published.csv"
@@ -91,6 +94,8 @@ def tabulate(flags: argparse.Namespace) -> None:
     throughput = make_throughput(of_throughput, over)
     starts = {record.model: record.start_id for record in of_accuracy + of_throughput if record.start_id}
     throughput["implausible"], doubts = plausibility.mark(throughput, over, published, ceilings, starts)
+    of_sustained = read_sustained(flags.sustained)
+    throughput = sustained_tables.joined(throughput, of_sustained)
     lines = {model: make_lines(throughput, model, published[model], doubts) for model in models}
     confirmed = read_confirmed(flags.confirmed)
     limits = [(None, None)]
@@ -136,8 +141,11 @@ def tabulate(flags: argparse.Namespace) -> None:
         contents[f"{name}.parquet"] = parquet_bytes(columns, table)
     panels = roofs.panels(throughput, over)
     roofline = functools.partial(plot_roofline, panels=panels)
-    drawn = ["throughput", "latency", *(["roofline"] if panels else [])]
-    for name, plot in (("throughput", plot_throughput), ("latency", plot_latency), ("roofline", roofline)):
+    plots = {"throughput": plot_throughput, "latency": plot_latency, "roofline": roofline}
+    if flags.sustained:
+        plots["sustained"] = functools.partial(plot_sustained, courses=sustained_tables.courses(of_sustained))
+    drawn = [name for name in plots if panels or name != "roofline"]
+    for name, plot in plots.items():
         for suffix in (".png", ".svg"):
             contents[name + suffix] = render(plot, lines, name + suffix)
     sections = [Section("Where the time goes", profile_tables)] if profile_tables else []
@@ -186,6 +194,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--throughput", type=Path, nargs="*", default=[], help="JSON files of measure.py")
     parser.add_argument("--confirmed", type=Path, nargs="*", default=[], help="JSON files of confirm.py")
     parser.add_argument("--profile", type=Path, nargs="*", default=[], help="JSON files of profile_engine.py")
+    parser.add_argument("--sustained", type=Path, nargs="*", default=[], help="JSON files of sustain.py")
     parser.add_argument(
         "--reference_backend",
         default=backends.reference("checkpoint").name,

@@ -196,6 +196,14 @@ def plain_parquet(root, samples):
     parquet.write_table(table, root / "val" / "0000.parquet")
 
 
+def two_images_a_row(path, count, content=lambda column, row: f"{column} {row}".encode()):
+    """A table whose columns `left` and `right` hold an image each; no class."""
+    columns = {
+        column: [{"bytes": content(column, row), "path": None} for row in range(count)] for column in ("left", "right")
+    }
+    parquet.write_table(pyarrow.table(columns), path)
+
+
 LAYOUTS = {
     layout.__name__: layout
     for layout in (

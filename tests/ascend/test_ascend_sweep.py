@@ -38,6 +38,8 @@ SETTINGS = {
         "min_runs": 3,
         "warmup_window_s": 0.05,
         "warmup_max_s": 0.3,
+        "sustained_s": 2,
+        "sustained_batch_sizes": [4],
     },
     "confirm": {"best": False},
     "profile": {"best": False},
@@ -96,6 +98,13 @@ def test_sweep_through_the_emulator(swept):
     for row in throughput:
         assert row["emulated"] == "true" and float(row["images_per_s"]) > 0
         assert 15 < float(row["power_w_mean"]) < 21 and float(row["images_per_joule"]) > 0
+        assert (row["clock_mhz_mean"], row["clock_mhz_after"], row["throttling"]) == ("900", "900", "")
+        ran_on = [name for name, value in row.items() if name.startswith("sustained_") and value]
+        assert bool(ran_on) is (row["batch"] == "4"), ran_on
+    (ran,) = (row for row in throughput if row["batch"] == "4")
+    assert float(ran["sustained_s"]) >= 2 and 15 < float(ran["sustained_power_w_max"]) < 21
+    assert (ran["sustained_temperature_c_start"], ran["sustained_clock_mhz_end"]) == ("42", "900")
+    assert "ascend high batch size 4 (emulated)" in (folder / "results/tables/sustained.svg").read_text()
     assert "(emulated)" in (folder / "results/tables/throughput.md").read_text()
     assert "(emulated)" in (folder / "results/tables/accuracy.md").read_text()
     sidecar = json.loads((folder / "results/compile/small/ascend/high/bs8.json").read_text())
@@ -316,7 +325,7 @@ def python39(tmp_path_factory):
     return python
 
 
-def test_infer_and_measure_under_python_39(python39, tmp_path):
+def test_infer_measure_and_sustain_under_python_39(python39, tmp_path):
     host = Host(tmp_path)
     om = host.compile("bs2")
     images = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
@@ -324,11 +333,13 @@ def test_infer_and_measure_under_python_39(python39, tmp_path):
     for index, image in enumerate(images):
         image.tofile(tmp_path / "bins" / f"batch-{index:05d}.bin")
     env = environment(host.root / "Ascend", SMLP_EMULATOR_PYTHON=sys.executable, TMPDIR=str(tmp_path))
-    quick = ["--retry_max_s=0", "--min_time_s=0.1", "--min_runs=3", "--warmup_window_s=0.01", "--warmup_max_s=0.1"]
+    warmup = ["--warmup_window_s=0.01", "--warmup_max_s=0.1"]
+    quick = ["--retry_max_s=0", "--min_time_s=0.1", "--min_runs=3", *warmup]
     flags = ["--model", om, "--backend", "ascend", "--input", "bins"]
     for name, own in (
         ("infer", ["--output", ".", "--output_dirname", "out", "--outfmt", "NPY"]),
         ("measure", ["--output", "bs2.json", *quick]),
+        ("sustain", ["--output", "sustained.json", "--sustained_s=0.1", *warmup]),
     ):
         line = [python39, str(ROOT / "scripts" / f"{name}.py"), *flags, *own]
         done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)

@@ -308,6 +308,19 @@ def test_device_is_not_the_npu_id(emulated, variant, device, npu, power):
     assert (state["processes"] == []) == (variant != "310P3-two" or device == 0)
 
 
+@pytest.mark.parametrize("variant", ["310P3-old", "310P3-new", "910B3", "a3"])
+def test_clock_and_power_are_told_by_every_family(emulated, variant):
+    emulated(npu_smi=variant)
+    state = session.telemetry("ascend:0")
+    assert state["clock_mhz"] == 900 and state["power_w"] > 15 and state["memory_mb"] is None
+
+
+def test_the_process_that_asks_is_no_other_one_and_has_its_memory(emulated):
+    emulated(npu_smi="310P3-own")
+    state = session.telemetry("ascend:0")
+    assert state["processes"] == [] and state["memory_mb"] == pytest.approx(812 * 1.048576)  # binary MB
+
+
 def test_soc_version_is_that_of_the_host(emulated):
     for variant, soc in (("310P3-new", "Ascend310P3"), ("910B3", "Ascend910B3"), ("a3", "Ascend910_9392")):
         emulated(npu_smi=variant)
@@ -340,6 +353,7 @@ def test_power_is_measured(emulated, oms, tmp_path, command):
     assert done.returncode == 0 and "measuring all the same" in done.stderr
     facts = json.loads((tmp_path / "bs2.json").read_text())["smlp"]
     assert 15 < facts["power_w_mean"] < 21 and facts["emulated"] is True
+    assert (facts["clock_mhz_mean"], facts["clock_mhz_before"], facts["throttling"]) == (900, 900, None)
     assert facts["images_per_joule"] == pytest.approx(facts["end_to_end_images_per_s"] / facts["power_w_mean"])
     assert facts["temperature_c_before"] == 42 and facts["aicore_percent_after"] == 0
     assert facts["device_state"]["before"]["npu_id"] == 6 and facts["batch"] == 2

@@ -23,7 +23,7 @@ COMMANDS = {line: path.name for path in reversed(PAGES) for line in commands(pat
 # Commands of other programs, which need a scheduler, an NPU host or a finished sweep: only their syntax is checked.
 SYNTAX_ONLY = ("ais_bench ", "cat results/tables/", "cp ", "export ", "source ", "squeue ")
 # Dry runs with equal flags are one run with all their targets.
-STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure profile tabulate".split())  # noqa: E501, SIM905
+STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure sustain profile tabulate".split())  # noqa: E501, SIM905
 
 
 def of(*beginnings):

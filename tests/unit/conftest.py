@@ -1,7 +1,7 @@
 """Fixtures of several unit tests: results to score, and a tabulated sweep."""
 
 import csv
-import importlib
+import importlib.util
 import json
 from pathlib import Path
 
@@ -163,6 +163,13 @@ def decided(tmp_path_factory):
     """A sweep that is tabulated with a limit of 500 ms; only to be read."""
     sweep = Sweep(tmp_path_factory.mktemp("decision"), result_files.DECIDED_ACCURACY, result_files.DECIDED_THROUGHPUT)
     return sweep.make("--latency_ms_max", 500, "--latency_percentile", 95)
+
+
+@pytest.fixture
+def without_heif(monkeypatch):
+    """As if pillow-heif were not installed, which it may be."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "pillow_heif" and find(name, *more))
 
 
 @pytest.fixture(scope="session")

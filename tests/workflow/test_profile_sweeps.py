@@ -1,4 +1,4 @@
-"""The best row in a sweep: measured again, and profiled, as are rows that the settings name."""
+"""The best row in a sweep, measured again and profiled; named rows profiled; sustained runs: in tables and page."""
 
 import csv
 import json
@@ -40,7 +40,30 @@ def test_the_best_row_and_a_named_one_are_profiled_once(new_project, small):
     assert "Where the time goes" in (results / "tables" / "report.html").read_text(encoding="utf-8")
     assert project.planned() == {}
 
-    project.configure({**project.settings, "profile": {"rows": ["tiny/onnxruntime/fp32/bs7"]}})
+    # a sustained run is asked for later, and then for longer: nothing else is made again
+    assert not (results / "tables" / "sustained.png").exists()
+    project.configure({**project.settings, "measure": {**small["measure"], "sustained_s": 0.05}})
+    assert project.planned() == {"sustain_engine": 2, "tabulate": 1}
+    project.configure({**project.settings, "measure": {**small["measure"], "sustained_s": 1}})
+    project.sweep()
+    with open(results / "tables" / "throughput.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2 and all(float(row["sustained_last_images_per_s"]) > 0 for row in rows)
+    assert (results / "tables" / "sustained.png").read_bytes().startswith(b"\x89PNG")
+    assert "Sustained load: rate" in (results / "tables" / "report.html").read_text(encoding="utf-8")
+    notes = (results / "tables" / "throughput.md").read_text(encoding="utf-8")
+    assert "sustained load, last tenth of a run against its first minute: " in notes
+    assert project.planned() == {}
+    project.configure({**project.settings, "measure": {**small["measure"], "sustained_s": 0.2}})
+    assert project.planned() == {"sustain_engine": 2, "tabulate": 1}
+    project.configure({**project.settings, "measure": {**small["measure"], "sustained_batch_sizes": [3]}})
+    refused = project.snakemake("--cores", "2")
+    assert refused.returncode == 1
+    assert "measure.sustained_batch_sizes: 3: is no batch size of this sweep; batch_sizes has 1" in refused.stdout
+
+    project.configure(
+        {**project.settings, "measure": small["measure"], "profile": {"rows": ["tiny/onnxruntime/fp32/bs7"]}}
+    )
     refused = project.snakemake("--cores", "2")
     assert refused.returncode == 1
     assert "profile.rows: tiny/onnxruntime/fp32/bs7: is no row of this sweep" in refused.stdout

@@ -4,10 +4,11 @@ import re
 
 
 def test_every_engine_is_loaded_once_before_one_is_loaded_twice(new_project, small):
-    measure = {**small["measure"], "loads": 2}
+    measure = {**small["measure"], "loads": 2, "sustained_s": 0.01}
     project = new_project({**small, "measure": measure})
     output = project.sweep()
-    assert re.findall(r"measure \w+ fp32, batch 1, load (\d)", output) == ["0", "0", "1", "1"]
+    order = ["load 0", "load 0", "load 1", "load 1", "sustained load", "sustained load"]
+    assert re.findall(r"(?:: measure \w+ fp32, batch 1, |: )(load \d|sustained load)", output) == order
 
     # what concerns one engine must not hide what concerns all of them
     with open(project.folder / "scripts/smlp/backends/onnxruntime.py", "a") as code:

@@ -167,6 +167,7 @@ PLANNED = {
     "ceilings": {},  # the demo of the tests measures none
     "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
     "confirm": {},  # nor confirms anything
+    "sustain": {},  # nor runs anything for minutes
     "profile": {},  # nor profiles anything
     "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }

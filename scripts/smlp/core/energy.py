@@ -40,6 +40,7 @@ class Meter:
         self.joules: float | None = None
         self.seconds = 0.0
         self._started: tuple[float, dict[Any, float]] | None = None
+        self._asked: tuple[float, dict[Any, float]] | None = None
 
     def idle(self, seconds: float) -> None:
         """Watch the device idle for so long. Without a source it returns at once."""
@@ -78,6 +79,13 @@ class Meter:
             # noise of an idle device is no energy of an image
             "joules_per_image": above_j / images if above_j is not None and above_j > 0 else None,
         }
+
+    def watts(self) -> float | None:
+        """Mean power since this was asked the last time; None the first time, and where nothing tells."""
+        before, self._asked = self._asked, self._now()
+        if before is None or self._asked is None or self._asked[0] <= before[0]:
+            return None
+        return self._joules(before, self._asked) / (self._asked[0] - before[0])
 
     def _now(self) -> tuple[float, dict[Any, float]] | None:
         """The moment and every counter in joules, or the power in watts; None if nothing tells."""

@@ -14,6 +14,19 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path("/")
+# What sensors of processors call themselves, on x86 and on Arm.
+_SENSORS = (
+    "coretemp",
+    "k10temp",
+    "zenpower",
+    "x86_pkg_temp",
+    "cpu_thermal",
+    "cpu-thermal",
+    "soc_thermal",
+    "soc-thermal",
+)
+# So many processors' clocks tell that of all: each question wakes its processor.
+_CLOCKS = 16
 _VECTORS = ("sse", "ssse", "fma", "f16c", "avx", "amx", "asimd", "sve", "i8mm", "bf16")
 
 
@@ -70,6 +83,37 @@ def gpus(root: Path = _ROOT) -> dict[str, Any]:
     places = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
     models = [re.search(r"^Model:\s*(.+)$", text(place) or "", re.MULTILINE) for place in places]
     return {"driver": driver.strip(), "models": [model[1] for model in models if model]} if driver else {}
+
+
+def telemetry(root: Path = _ROOT) -> dict[str, Any]:
+    """temperature_c and clock_mhz of the processors just now, named as a backend's telemetry; {} if neither is told."""
+    found = {"temperature_c": _temperature_c(root), "clock_mhz": _clock_mhz(root)}
+    return found if any(value is not None for value in found.values()) else {}
+
+
+def _temperature_c(root: Path) -> float | None:
+    """The hottest of the processors' own sensors."""
+    places = [
+        *(path for path in (root / "sys/class/hwmon").glob("hwmon*") if text(path / "name") in _SENSORS),
+        *(path for path in (root / "sys/class/thermal").glob("thermal_zone*") if text(path / "type") in _SENSORS),
+    ]
+    told = [text(path) for place in places for path in (*place.glob("temp*_input"), place / "temp")]
+    return max((int(value) / 1000 for value in told if value and re.fullmatch(r"-?\d{1,9}", value)), default=None)
+
+
+def _clock_mhz(root: Path) -> float | None:
+    """Mean clock of the processors that this process may use, or of an even choice among many."""
+    numbers = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    numbers = list(numbers)[:: 1 + len(numbers) // _CLOCKS]
+    places = [root / f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_cur_freq" for number in numbers]
+    told_khz = [int(value) for value in map(text, places) if value and re.fullmatch(r"\d{1,9}", value)]
+    if told_khz:
+        return sum(told_khz) / len(told_khz) / 1000
+    if "hypervisor" in _flags(root):  # /proc/cpuinfo of a virtual machine names the clock that it was sold with
+        return None
+    told = re.findall(r"^cpu MHz\s*:\s*(\d{1,6}(?:\.\d+)?)$", text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    own = [float(told[number]) for number in numbers if number < len(told)]
+    return sum(own) / len(own) if own else None
 
 
 def fingerprint(versions: dict[str, str | None], settings: dict[str, Any], threads: int | None) -> dict[str, Any]:

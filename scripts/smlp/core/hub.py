@@ -20,6 +20,8 @@ PREFIX = "hf-hub:"
 TIMM = "timm:"
 # What timm and others call the weights of a repository, the one that is taken first.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# The same of its ONNX file: where the hub's own exporter puts it comes first.
+ONNX = ("onnx/model.onnx", "model.onnx")
 _FORM = f"{PREFIX}owner/name@revision, or {PREFIX}owner/name/file@revision"
 
 
@@ -60,6 +62,12 @@ def parse(source: str) -> Address:
     if not found or ".." in source:
         raise UserError(f"{source}: is no address in the hub; write {_FORM}")
     return Address(found[1], found[2].lstrip("/"), found[3] or "main")
+
+
+def beside(fetched: Fetched, name: str) -> str:
+    """The address, at the same commit, of the file `name`: a path from the folder that a fetched file is in."""
+    folder, slash, _ = fetched.file.rpartition("/")
+    return f"{PREFIX}{fetched.repository}/{folder}{slash}{name}@{fetched.revision}"
 
 
 def fetch(source: str, names: Sequence[str] = WEIGHTS) -> Fetched:

@@ -9,6 +9,7 @@ Positions hold only if everybody who trains models would count the same. Where t
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -77,7 +78,8 @@ def label(found: Found, rules: Rules, where: str) -> Labelled:
 
     The facts: `by` (see above), `list` (title), `classes` (of the model, as far as the data set or a list tells),
     `present` (how many of them have images), `lowest` and `highest` label, `knowing` (shipped lists that know every
-    folder, and their lengths), and the rules. Raises UserError where a label would be a guess.
+    folder, and their lengths), `orders` (those by which the folders are more or fewer classes, and how many), and the
+    rules. Raises UserError where a label would be a guess.
     """
     if rules.classes and rules.order:
         raise UserError(f"dataset.order: {rules.order}: dataset.classes states the order already; remove one of them")
@@ -104,6 +106,7 @@ def label(found: Found, rules: Rules, where: str) -> Labelled:
         "highest": max(labels),
         "knowing": class_lists.knowing([name for name, _ in by_key.values()]) if numbering.by == "folders" else {},
         "order": rules.order,
+        "orders": _other_orders(keys, numbering, where) if numbering.by == "folders" else {},
         "background_class": rules.background_class,
     }
     return Labelled(entries, facts)
@@ -236,6 +239,16 @@ def _by_position(keys: Sequence[tuple[str, ...]], order: str | None, where: str)
                 "into one folder of their class"
             )
     return {whole: (names[key], places[names[key]]) for whole, key in keys.items()}
+
+
+def _other_orders(keys: Collection[_Key], numbering: _Numbering, where: str) -> dict[str, int]:
+    """The orders that `dataset.order` may name by which these folders are another number of classes, and which."""
+    counts = {}
+    for order in ORDERS:
+        with contextlib.suppress(UserError):  # it would be no order of them
+            found = _by_position(list(dict.fromkeys(keys)), order, where)
+            counts[order] = len({number for _, number in found.values()})
+    return {order: count for order, count in counts.items() if count != numbering.classes}
 
 
 _SAY_ORDER = (

@@ -7,6 +7,7 @@ and alpha is dropped, all as in that loader.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def decode(content: bytes) -> Decoded:
     if not content:
         raise UserError("is empty")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = _opened(content)
         image.load()
         if image.mode == "RGB" and image.format == "JPEG":  # nearly all
             return Decoded(image)
@@ -57,6 +58,19 @@ def decode(content: bytes) -> Decoded:
         raise UserError(_unknown(content)) from None
     except Exception as error:  # on broken files Pillow's parsers raise whatever they stumble over
         raise UserError(f"cannot be decoded ({error or type(error).__name__})") from None
+
+
+def _opened(content: bytes) -> Image.Image:
+    """The image, by content. HEIC is read if the package pillow-heif is installed, turned upright as the file says."""
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if _foreign(content) != "HEIC" or not importlib.util.find_spec("pillow_heif"):
+            raise
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return Image.open(io.BytesIO(content), formats=("HEIF",))
 
 
 def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -140,8 +154,13 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
     return ()
 
 
+def _foreign(content: bytes) -> str:
+    """Which of the formats it is that Pillow does not read; "" if none."""
+    return next((name for name, place, starts in _OTHERS if content[place:].startswith(starts)), "")
+
+
 def _unknown(content: bytes) -> str:
-    for name, place, starts in _OTHERS:
-        if content[place:].startswith(starts):
-            return f"is {name}, which Pillow does not read; convert it to JPEG or PNG"
+    if name := _foreign(content):
+        install = "install the package pillow-heif, or " if name == "HEIC" else ""
+        return f"is {name}, which Pillow does not read; {install}convert it to JPEG or PNG"
     return f"is not an image of a known format ({', '.join(FORMATS)})"

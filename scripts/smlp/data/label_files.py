@@ -361,7 +361,7 @@ def _no_column(where: object, missing: str, present: Iterable[str]) -> UserError
     names = ", ".join(map(_short, list(present)[:20]))
     return UserError(
         f"{where}: has no column {missing!r}, its columns are {names}; name those of the image and of the class: "
-        "dataset.columns, or --columns"
+        "dataset.columns (calibration.columns for training images), or --columns"
     )
 
 

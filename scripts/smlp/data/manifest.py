@@ -142,6 +142,10 @@ def not_theirs(classes: int | None, labels: Facts, num_classes: int, whose: str)
         mend.append("remove dataset.background_class")
     if not behind and classes + 1 == num_classes:
         mend.append("if class 0 of the model is a background that the images have not, set dataset.background_class: 0")
+    for order, count in (labels.get("orders") or {}).items():
+        if count + behind == num_classes:
+            level = "innermost" if order == "timm" else "outermost"
+            mend.append(f"set dataset.order: {order}, which takes the {count} {level} folders for the classes")
     for known, count in (labels.get("knowing") or {}).items():
         if count in (num_classes, num_classes - 1):
             front = "" if count == num_classes else " and dataset.background_class: 0"

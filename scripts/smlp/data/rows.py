@@ -62,7 +62,8 @@ def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = Non
     """
     with _file(path) as file:
         schema = file.schema_arrow
-        image, label = columns or (COLUMNS if labelled else (COLUMNS[0], None))
+        image, label = columns or COLUMNS
+        label = label if labelled else None
         if not columns and "image" not in schema.names:
             found = [field.name for field in schema if _holds_bytes(field.type)]
             image = found[0] if len(found) == 1 else image
@@ -70,7 +71,8 @@ def describe(path: str | os.PathLike, columns: Sequence[str | None] | None = Non
             if column is not None and column not in schema.names:
                 raise UserError(
                     f"{path}: has no column {column!r}, its columns are {', '.join(schema.names[:20])}; name those of "
-                    "the image and of the class: dataset.columns, or --columns"
+                    "the image and of the class: dataset.columns (calibration.columns for training images), or "
+                    "--columns"
                 )
         kind = schema.field(image).type
         if _holds_bytes(kind):

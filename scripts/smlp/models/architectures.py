@@ -79,8 +79,18 @@ def exportable() -> AbstractContextManager[None]:
 def require_known(model_name: str) -> None:
     """Raise UserError, naming the nearest names, unless timm can build `model_name`."""
     name, _, tag = model_name.partition(".")  # timm names weights of an architecture by a tag behind a dot
-    known = timm.list_models(pretrained=True) if tag else ()
-    if timm.is_model(name) and (not tag or model_name in known):
+    if timm.is_model(name) and tag:
+        known = timm.list_pretrained(f"{name}.*")
+        if model_name in known:
+            return
+        near = difflib.get_close_matches(model_name, known, n=3, cutoff=0.0)
+        hint = (
+            f"did you mean {' or '.join(near)}? timm.list_pretrained('{name}.*') lists all tags"
+            if near
+            else f"it has no weights of {name}, so leave .{tag} out"
+        )
+        raise UserError(f"model {model_name!r} is not known to timm {timm.__version__}; {hint}")
+    if timm.is_model(name):
         return
     near = difflib.get_close_matches(model_name, timm.list_models(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all names"

@@ -31,7 +31,8 @@ import numpy as np
 from ..core import cli, files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
-from .columns import ACCURACY, THROUGHPUT, Column
+from .columns import ACCURACY, Column
+from .throughput_columns import THROUGHPUT
 
 FORMAT = "smlp-sweep history 1"
 TABLES = {"accuracy": ACCURACY, "throughput": THROUGHPUT}

@@ -54,10 +54,20 @@ def row(loads: Sequence[Facts], latencies_ms: Sequence[np.ndarray]) -> Facts:
     first = loads[0]
     facts = {**first, **_way(loads, [of_load[:, 0] for of_load in latencies_ms])}
     facts["end_to_end_images_per_s"] = figures([load["end_to_end_images_per_s"] for load in loads]).images_per_s
-    for key in ("load_s", "first_inference_ms", "power_w_mean", "images_per_joule", "idle_w", "joules_per_image"):
-        facts[key] = _mean([load[key] for load in loads])
+    for key in (
+        "load_s",
+        "first_inference_ms",
+        "power_w_mean",
+        "clock_mhz_mean",
+        "images_per_joule",
+        "idle_w",
+        "joules_per_image",
+    ):
+        facts[key] = _mean([load.get(key) for load in loads])
     for key in ("peak_host_mb", "peak_device_mb"):
         facts[key] = max((load[key] for load in loads if load[key] is not None), default=None)
+    reasons = [reason for load in loads for reason in (load.get("throttling") or "").split("; ") if reason]
+    facts["throttling"] = "; ".join(dict.fromkeys(reasons)) or None
     facts["discarded"] = sum(load["discarded"] for load in loads)
     why = [f"load {number}: {load['discarded_why']}" for number, load in enumerate(loads) if load["discarded_why"]]
     facts["discarded_why"] = "; ".join(why) or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from .columns import PERCENTILES, THROUGHPUT_WAY, unique
 from .conditions import MARK
 from .plausibility import MARK as DOUBT
 from .roofs import Panel
+from .sustained_tables import Course
 from .throughput import Line, is_unstable, way_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _MARKERS = "osD^vPX*"  # one more than colours: the eighth target repeats neither pair
 _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
+_DASHES = ("-", "--", "-.")  # of one target at several batch sizes
+_OVER_TIME = {
+    "rate": "images/s (% of first minute)",
+    "temperature_c": "temperature (°C)",
+    "clock_mhz": "clock (MHz)",
+    "power_w": "power (W)",
+}
 _ROOFS = {"memory": "-", "products": "--"}
 
 
@@ -272,6 +280,45 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
             if name in present
         ]
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    return figure
+
+
+def plot_sustained(columns: dict[str, list[Line]], courses: Mapping[str, Sequence[Course]]) -> Figure:
+    """How sustained runs went: one column per model, below each other the rate and what else was told.
+
+    courses: by model. Engines have the colours of the other plots; the rate is a share of that of the first minute, so
+    that a fall is seen beside engines of any speed.
+    """
+    from matplotlib.lines import Line2D
+
+    told = [name for name in _OVER_TIME if any(name in one.values for own in courses.values() for one in own)]
+    across = max(1, len(courses))
+    figure, panels = _figure(len(told) * len(courses), across, 7, 2.6, False, otherwise="nothing ran for minutes")
+    targets = unique(one.target for series in columns.values() for one in series if not one.published)
+    handles: dict[str, Line2D] = {}
+    for place, axes in enumerate(panels):
+        name, (model, own) = told[place // len(courses)], list(courses.items())[place % len(courses)]
+        for one in own:
+            colour = _COLOURS[targets.index(one.target) % 7 if one.target in targets else -1]
+            earlier = unique(other.batch for other in own if other.target == one.target)
+            style = {"color": colour, "lw": 1.2, "ls": ":" if one.emulated else _DASHES[earlier.index(one.batch) % 3]}
+            handles.setdefault(one.name, Line2D([], [], label=one.name, **style))
+            if name in one.values:
+                marker = {"marker": ".", "ms": 3} if len(one.minutes) <= 60 else {}
+                axes.plot(one.minutes, one.values[name], **style, **marker)
+        if not axes.get_lines():
+            axes.text(0.5, 0.5, "not told", ha="center", va="center", transform=axes.transAxes, color="#555555")
+        if name == "rate":
+            rates = [100.0, *(rate for one in own for rate in one.values[name].tolist())]
+            axes.set_ylim(min(85, min(rates) - 2), max(105, max(rates) + 2))  # else noise would fill the panel
+            axes.axhline(100, color="#555555", lw=0.8, zorder=0)
+            axes.set_title(model)
+        axes.set_ylabel(_OVER_TIME[name])
+        axes.set_xlim(left=0)
+        if place // len(courses) == len(told) - 1:
+            axes.set_xlabel("minutes since the warm-up")
+    if handles:
+        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 if len(handles) > 1 else 1)
     return figure
 
 

@@ -22,7 +22,8 @@ import yaml
 from ..core import files, identity
 from ..core.cli import UserError
 from ..core.provenance import Facts
-from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, printable, unique
+from .columns import ACCURACY, LATENCY_WAY, THROUGHPUT_WAY, printable, unique
+from .throughput_columns import THROUGHPUT
 
 SCHEMA = Path(__file__).resolve().parents[3] / "resources" / "results.schema.yaml"
 
@@ -47,6 +48,7 @@ _AGAIN = {
     "throughput": "measure again",
     "confirmation": "confirm again",
     "profile": "profile again",
+    "sustained": "run sustain.py again",
     "failure": "make it again",
     "ceilings": "measure the ceilings again",
     "graph": "export again",
@@ -164,6 +166,11 @@ def read_profiles(paths: Iterable[Path]) -> list[Record]:
 def rows_of(contents: Iterable[Any], path: Path) -> list[Record]:
     """As `read_throughput`, of rows that one file holds, in their order."""
     return [way for content in contents for way in _ways(_record(content, "throughput", path))]
+
+
+def read_sustained(paths: Iterable[Path]) -> list[Record]:
+    """One record per file of sustain.py, in the order of `_ordered`."""
+    return _ordered(_read_record(path, "sustained") for path in paths)
 
 
 def _ordered(found: Iterable[Record]) -> list[Record]:

@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from ..core import files
 from .cells import NONE, Table, legend, make_table, texts
-from .columns import ACCURACY, DECISION, FLIPS, THROUGHPUT, Column, unique
+from .columns import ACCURACY, DECISION, FLIPS, Column, unique
 from .reader import Record
+from .throughput_columns import THROUGHPUT
 
 _TEMPLATES = Path(__file__).resolve().parents[3] / "resources"
 _FLIPS_SHOWN = 200  # in the page; flips.csv holds all
@@ -26,6 +27,7 @@ _FLIPS_SHOWN = 200  # in the page; flips.csv holds all
 _PLOTS = {
     "throughput": "Throughput against batch size",
     "latency": "Latency against batch size",
+    "sustained": "Sustained load: rate, temperature, clock and power over time",
     "roofline": "Roofline: how near each row comes to what its device allows",
 }
 # What the page explains beside the columns of the tables.

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import pandas
 
 from ..core.provenance import Facts
-from . import conditions
+from . import conditions, sustained_tables
 from .cells import EMULATED_MARK, NONE, Footnotes, Table, make_table, texts
-from .columns import LATENCY_WAY, THROUGHPUT, THROUGHPUT_WAY, frame, rows, unique
+from .columns import LATENCY_WAY, THROUGHPUT_WAY, frame, rows, unique
 from .conditions import MARK
 from .plausibility import MARK as DOUBT
 from .reader import Published, Record, Target
 from .roofs import Roof
 from .roofs import columns as columns_of_roof
+from .throughput_columns import SUSTAINED, THROUGHPUT
 
 TARGET = list(Target._fields)
 UNSTABLE_MARK = "*"
@@ -27,6 +28,7 @@ UNSTABLE_MARK = "*"
 _FOUND_HERE = (
     *("ceiling_percent", "roof", "ceiling_images_per_s", "operations_per_byte", "ceiling_source"),
     "implausible",
+    *(column.name for column in SUSTAINED),
 )
 
 
@@ -187,6 +189,8 @@ def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collectio
         )
     notes += _notes_of_disturbed(lines)
     notes += _notes_of_conditions(lines)
+    measured = pandas.concat([line.rows for line in lines])
+    notes += sustained_tables.notes(measured[measured["way"] == LATENCY_WAY])
     if any(line.emulated for line in lines):
         notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
     notes += [note for line in lines if not line.published for note in _measured_note(line)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core import cli, files
 from ..core.cli import UserError
 from ..data import dataset
+from .class_counts import ClassCounts
 from .outside import Contents
 from .plan import Sweep
 from .targets import Settings
@@ -22,7 +23,7 @@ class Checks:
 
     def __init__(self, sweep: Sweep, complete: Settings, contents: Contents, is_asked: bool = True) -> None:
         self._sweep, self._contents, self._is_asked = sweep, contents, is_asked
-        self._models = complete["models"]
+        self._counts = ClassCounts(sweep, complete, contents)
         self._calibration = {"root": sweep.data_root, **complete["calibration"]}
         self._as_bytes = complete["dataset"]["pixels"] == "uint8"
 
@@ -37,9 +38,9 @@ class Checks:
         self._contents.require_images()
         if left_out := self._contents.left_out:
             cli.say(f"{self._sweep.data_root}: left out: {dataset.in_words(left_out)}")
-        for model, entry in self._models.items():
-            stated = entry.get("num_classes")
-            if why := stated and self._contents.not_of(stated, f"models.{model}.num_classes"):
+        for model in self._sweep.models:
+            found = self._counts.of(model)
+            if why := found and self._contents.not_of(*found):
                 raise UserError(f"{self._sweep.data_root}: {why}")
         need_bytes = images = 0
         for transform, model in {self._sweep.transform(model): model for model in self._sweep.models}.items():
@@ -60,7 +61,8 @@ class Checks:
         if self._contents.draw_holds(root):
             return []
         try:
-            found = len(dataset.list_images(root, split, labelled=False))
+            columns = self._calibration.get("columns")
+            found = len(dataset.list_images(root, split, columns=columns, labelled=False))
             if found < wanted:
                 raise UserError(f"{root}: has only {found} images in {split}, calibration.images asks for {wanted}")
         except UserError as error:

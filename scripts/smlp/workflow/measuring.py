@@ -11,6 +11,7 @@ from __future__ import annotations
 from .plan import Sweep, flags
 from .targets import Cell, Settings
 
+_SUSTAINED = ("sustained_s", "sustained_batch_sizes")
 # Priority of jobs that make engines and images: nothing is measured while a round could still get more engines.
 FIRST = 2
 
@@ -25,8 +26,11 @@ class Measuring:
 
     def __init__(self, sweep: Sweep, complete: Settings) -> None:
         self._sweep = sweep
-        self._bounds = {key: value for key, value in complete["measure"].items() if key != "loads"}
-        self._rounds = range(complete["measure"]["loads"])
+        measure: Settings = complete["measure"]
+        # of loads nothing that is about sustained runs, which make no load stale
+        self._bounds = {key: value for key, value in measure.items() if key not in ("loads", *_SUSTAINED)}
+        self._sustained = {key: measure[key] for key in ("sustained_s", "warmup_window_s", "warmup_max_s")}
+        self._rounds = range(measure["loads"])
         self._backends: Settings = complete["backends"]
 
     def loads(self, cell: Cell) -> list[str]:
@@ -39,6 +43,13 @@ class Measuring:
 
     def flags(self, cell: Cell) -> list[str]:
         """All flags of measuring but what to measure and where to write."""
+        return self._flags(self._bounds, cell)
+
+    def sustained_flags(self, cell: Cell) -> list[str]:
+        """The same of a sustained run."""
+        return self._flags(self._sustained, cell)
+
+    def _flags(self, bounds: Settings, cell: Cell) -> list[str]:
         allow = ["--allow_busy_device"] if self._backends.get(cell.backend, {}).get("allow_busy_device") else []
-        bounds = flags({**self._bounds, "device": self._sweep.hosts.devices(cell.backend)[0]})
-        return bounds + allow + self._sweep.variant_flags(cell)
+        words = flags({**bounds, "device": self._sweep.hosts.devices(cell.backend)[0]})
+        return words + allow + self._sweep.variant_flags(cell)

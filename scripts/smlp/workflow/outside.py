@@ -198,7 +198,7 @@ class Contents:
     def _draw(self, key: str, scored: Collection[str]) -> str:
         root, split = self._drawn["root"], self._drawn["split"]
         begin_ns = time.time_ns()
-        entries = dataset.list_images(root, split, labelled=False)
+        entries = dataset.list_images(root, split, columns=self._drawn.get("columns"), labelled=False)
         places = {place: os.stat(place) for place in sources.places(root, split)}
         looked_at: dict[str, str] = {}
 

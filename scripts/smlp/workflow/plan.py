@@ -14,13 +14,15 @@ from .. import backends
 from ..core import files, hub
 from ..core.cli import UserError
 from ..data import listing
-from . import ceilings, profiles, settings, targets
+from . import ceilings, profiles, settings, sustaining, targets
 from .hosts import Hosts
 from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure confirm profile tabulate".split())  # noqa: E501, SIM905
+STAGES = tuple(
+    "retrieve export compile preprocess infer evaluate ceilings measure confirm sustain profile tabulate".split()
+)  # noqa: E501, SIM905
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -70,6 +72,7 @@ class Sweep:
             "ceilings": lambda: ceilings.files(self._settings),
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
             "confirm": lambda: [file for model in self.models for file in self.confirmed(model)],
+            "sustain": lambda: [*map(sustaining.file, sustaining.cells(self.cells, self._settings, self.imported))],
             "profile": lambda: self.profiles.files(),
         }[stage]()
 
@@ -79,7 +82,8 @@ class Sweep:
         """The user's checkpoint, ONNX file or ready-made engine, which is watched; what a server has is no file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        if source == "demo" or "://" in source or (kind == "checkpoint" and hub.is_remote(source)):
+        elsewhere = {"checkpoint": (hub.PREFIX, hub.TIMM), "onnx": (hub.PREFIX,)}.get(kind, ())
+        if source == "demo" or "://" in source or source.startswith(elsewhere):
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")
@@ -280,6 +284,7 @@ class Sweep:
         drawn = self._settings["calibration"]
         root = drawn.get("root", self.data_root)
         about = {"data_root": root, "split": drawn["split"], "draw": drawn["images"], "seed": drawn["seed"]}
+        about["columns"] = drawn.get("columns")
         return flags({**about, "pixels": self._settings["dataset"]["pixels"]})
 
     def shard(self, transform: str, shard: int | str) -> str:

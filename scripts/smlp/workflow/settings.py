@@ -188,12 +188,14 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
     for key in ("checkpoint", "onnx"):
         if isinstance(model.get(key), str):
             model[key] = {"source": model[key]}
+    for key in ("checkpoint", "onnx"):
+        source = model.get(key, {}).get("source", "")
+        if source.startswith(hub.PREFIX):
+            try:
+                hub.parse(source)
+            except UserError as error:
+                raise UserError(f"models.{name}.{key}: {error}") from None
     source = model.get("checkpoint", {}).get("source", "")
-    if source.startswith(hub.PREFIX):
-        try:
-            hub.parse(source)
-        except UserError as error:
-            raise UserError(f"models.{name}.checkpoint: {error}") from None
     if published := hub.published_name(source):
         _complete_published(name, model, published)
     model.setdefault("model_name", name)

@@ -50,7 +50,7 @@ class Watch:
         def look(chunk: range) -> list[str]:
             return [self._look(names[place], found[place]) for place in chunk]
 
-        with self._patience():
+        with self.patience():
             if len(chunks) < 2:
                 return [digest for chunk in chunks for digest in look(chunk)]
             with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -64,7 +64,7 @@ class Watch:
         if not (isinstance(entry, dict) and entry.get("archive") == before and isinstance(entry.get("parts"), dict)):
             entry = {"archive": before, "parts": {}}
         if new := [name for name in names if name not in entry["parts"]]:
-            with self._patience():
+            with self.patience():
                 entry["parts"] |= {name: digest(name) for name in new}
             after = os.stat(path)
             if signature(after) == before and is_settled(after, begin_ns):
@@ -136,7 +136,7 @@ class Watch:
         return digest
 
     @contextlib.contextmanager
-    def _patience(self) -> Iterator[None]:
+    def patience(self) -> Iterator[None]:
         """Say once why the plan takes long."""
         begin = time.monotonic()
         waiting = threading.Timer(

@@ -91,6 +91,31 @@ def test_fields_and_processes():
     assert npu_smi.parse_proc_mem("This device does not support querying proc-mem.") is None
 
 
+COMMON = """
+\tNPU ID                         : 0
+\tChip Count                     : 2
+
+\tChip ID                        : 0
+\tAicore Freq(MHZ)               : 900
+\tAicore curFreq(MHZ)            : 900
+\tTemperature(C)                 : 41
+
+\tChip ID                        : 1
+\tAicore curFreq(MHZ)            : 760
+
+\tChip Name                      : MCU
+\tTemperature(C)                 : 38
+\tNPU Real-time Power(W)         : 71.7
+"""
+
+
+def test_common_facts_are_those_of_each_chip():
+    found = npu_smi.parse_common(COMMON)
+    assert [found[chip].get("Aicore curFreq(MHZ)") for chip in ("0", "1", "mcu")] == ["900", "760", None]
+    assert found["mcu"]["NPU Real-time Power(W)"] == "71.7" and found["0"]["Temperature(C)"] == "41"
+    assert npu_smi.parse_common("This device does not support querying common.") == {}
+
+
 @pytest.mark.parametrize(
     "files, version",
     [

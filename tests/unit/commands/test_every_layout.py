@@ -1,5 +1,6 @@
 """The demo's images in every layout: the same bins, the same labels, the same figures."""
 
+import hashlib
 import json
 
 import data_layouts
@@ -71,6 +72,19 @@ def test_workers_and_shards_change_no_byte_of_an_archive(tmp_path, samples, expe
     _, rows, _ = bins_of(tmp_path, layout, samples, "--workers", "2", "--shard", "1/2")
     assert [row.sha256 for row in rows] == [row.sha256 for row in expected[1][25:]]
     assert all((tmp_path / "bins" / row.bin).read_bytes() == expected[0][row.bin] for row in rows)
+
+
+def test_calibration_is_drawn_from_a_column_of_a_training_table(tmp_path, samples, expected, jpeg):
+    data_layouts.two_images_a_row(
+        tmp_path / "train.parquet", 4, lambda column, row: jpeg(row + 10 * (column == "right"))
+    )
+    argv = ["--data_root", tmp_path, "--split", "train", "--draw", "3", "--columns", "right", "no such column"]
+    assert preprocess.main(list(map(str, [*argv, "--save_dir", tmp_path / "bins"]))) == 0
+    rows = dataset.read_manifest(tmp_path / "bins" / "manifest.csv")
+    assert len(rows) == 3
+    for row in rows:
+        assert row.image.endswith("@right")
+        assert row.sha256 == hashlib.sha256(jpeg(int(row.image.split("/")[1].split("@")[0]) + 10)).hexdigest()
 
 
 @pytest.mark.parametrize("layout", ["tars_per_class", "hub_parquet", "webdataset", "ilsvrc_tar"])

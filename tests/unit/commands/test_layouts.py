@@ -145,13 +145,12 @@ def test_memory_does_not_grow_with_a_packed_shard(tmp_path):
         (root / f"{index:02d}.png").hardlink_to(root / "00.png")
     (tmp_path / "val_label.txt").write_text("".join(f"{index:02d}.png 0\n" for index in range(40)))
     code = f"""
-import resource, sys; sys.path.insert(0, "scripts")
+import sys; sys.path.insert(0, "scripts")
 from pathlib import Path
 import preprocess
+from smlp.core.disturbance import peak_memory_mb as peak_mb
 from smlp.data import dataset
 from smlp.data.transform import Transform
-from smlp.models import preprocessing
-peak_mb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 large = Transform(720, "bicubic", (720, 720), (0.5,) * 3, (0.5,) * 3, "center")
 entries, root = dataset.list_images({str(tmp_path)!r}), Path({str(tmp_path)!r})
 preprocess.preprocess(entries[:2], root, root / "two", large, layout="packed")

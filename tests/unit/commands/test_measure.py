@@ -74,7 +74,7 @@ IMAGES = [np.full((2, *SIZE), value, np.float32) for value in range(3)]
 
 def test_warm_up_ends_when_three_windows_agree(measure, clock):
     engine = Scripted(clock, lambda run: 9.0)
-    assert one_load.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 60) == (
+    assert one_load.warm_up(lambda: measure.window(engine, IMAGES, 0.1), 60) == (
         30,
         True,
     )  # 3 windows of 0.1 s, 10 ms a run
@@ -85,7 +85,7 @@ def test_warm_up_goes_on_while_the_engine_gets_faster(measure, clock):
     """Halved every window of 0.1 s until 9 ms: windows of 72, 36, 18, 9, 9 and 9 ms."""
     started = clock.now_s
     engine = Scripted(clock, lambda run: max(9.0, 72 * 0.5 ** math.floor((clock.now_s - started) / 0.11)))
-    runs, warm = one_load.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 60)
+    runs, warm = one_load.warm_up(lambda: measure.window(engine, IMAGES, 0.1), 60)
     assert warm
     assert runs == len(engine.seen)
     assert clock.now_s - started > 0.6
@@ -95,7 +95,7 @@ def test_warm_up_goes_on_while_the_engine_gets_faster(measure, clock):
 def test_warm_up_is_bounded(measure, clock):
     started = clock.now_s
     engine = Scripted(clock, lambda run: 9.0 if math.floor((clock.now_s - started) / 0.1) % 2 else 19.0)
-    runs, warm = one_load.warm_up(lambda: measure._window(engine, IMAGES, 0.1), 2)
+    runs, warm = one_load.warm_up(lambda: measure.window(engine, IMAGES, 0.1), 2)
     assert not warm
     assert runs == len(engine.seen)
     assert 2 <= clock.now_s - started <= 2.2
@@ -103,7 +103,7 @@ def test_warm_up_is_bounded(measure, clock):
 
 def test_three_windows_are_always_seen(measure, clock):
     engine = Scripted(clock, lambda run: 10.0 * (run + 1))
-    runs, warm = one_load.warm_up(lambda: measure._window(engine, IMAGES, 0.001), 0.001)
+    runs, warm = one_load.warm_up(lambda: measure.window(engine, IMAGES, 0.001), 0.001)
     assert (runs, warm) == (3, False)
 
 

@@ -78,6 +78,16 @@ def test_what_the_device_told_against_figures(measure, states, throttling, reaso
     assert measure.reasons_of_device(states, throttling) == reasons
 
 
+@pytest.mark.parametrize(("throttled", "more"), [(None, []), (0, []), (3, ["heat of the processors"])])
+def test_reasons_for_low_clocks_are_those_of_the_device_and_of_the_processors(measure, throttled, more):
+    seen = disturbance.Disturbance(None, None, throttled, None)
+    assert measure.throttling_reasons({"power cap", "hardware slowdown"}, seen) == [
+        "hardware slowdown",
+        "power cap",
+        *more,
+    ]
+
+
 # rows
 
 

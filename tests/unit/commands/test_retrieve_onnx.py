@@ -7,10 +7,12 @@ import json
 import os
 import threading
 
+import hub_server
 import numpy as np
 import onnx
 import pytest
 import their_onnx
+from hub_server import COMMIT
 
 from smlp.core import files
 from smlp.core.cli import UserError
@@ -92,6 +94,33 @@ def test_weights_are_fetched_from_a_server(retrieve, theirs, tmp_path):
         target = fetch(retrieve, f"{url}/their%20model.onnx?download=true", tmp_path)
     assert sorted(path.name for path in target.parent.iterdir()) == ["model.json", "model.onnx", "w.data"]
     np.testing.assert_array_equal(onnx_graph.run(target, IMAGES), onnx_graph.run(theirs, IMAGES))
+
+
+@pytest.mark.parametrize("file", ["/deep/net.onnx", ""], ids=["named", "looked for"])
+def test_a_file_of_the_hub_brings_its_weights(theirs, command, tmp_path, monkeypatch, file):
+    place = file[1:] or "onnx/model.onnx"
+    target = tmp_path / "got" / "model.onnx"
+    with hub_server.running() as server:
+        hub_server.use(server, monkeypatch, tmp_path / "the home")
+        server.files = {
+            ("me/net", COMMIT, place): theirs.read_bytes(),
+            ("me/net", COMMIT, f"{place.rpartition('/')[0]}/w.data"): (theirs.parent / "w.data").read_bytes(),
+        }
+        source = f"hf-hub:me/net{file}"
+        finished = command("retrieve", "onnx", "--source", source, "--output", target)
+        assert finished.returncode == 0, finished.stderr
+        assert f"main is now the commit {COMMIT}" in finished.stderr and "in 2 files" in finished.stderr
+        stated = json.loads(target.with_suffix(".json").read_text())
+        about = {"source": source, "repository": "me/net", "file": place, "revision": COMMIT}
+        assert about.items() <= stated.items()
+        np.testing.assert_array_equal(onnx_graph.run(target, IMAGES), onnx_graph.run(theirs, IMAGES))
+        assert not (target.parent / "w.data").is_symlink() and not target.is_symlink()
+        del server.files["me/net", COMMIT, f"{place.rpartition('/')[0]}/w.data"]
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "another home"))
+        target.unlink()
+        finished = command("retrieve", "onnx", "--source", source, "--output", target)
+        assert (finished.returncode, target.exists()) == (1, False)
+        assert "w.data" in finished.stderr.splitlines()[-1]
 
 
 def test_a_file_url_brings_them_too(retrieve, theirs, tmp_path):

@@ -3,12 +3,17 @@
 import hashlib
 import shutil
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from file_server import CONTENT, answer, broken_off, complete, error_of, how, left, serve
 
 from smlp.core import download, files
 from smlp.core.cli import UserError
+
+SCRIPTS = Path(download.__file__).parents[2]
 
 
 def test_a_download_with_the_right_checksums_is_kept(server, target):
@@ -22,6 +27,20 @@ def test_a_download_without_a_stated_length_is_kept(server, target):
     server.script = [how(length=False)]
     download.fetch(server.url, target)
     assert complete(target)
+
+
+def test_memory_does_not_grow_with_the_file(server, target):
+    """Peaks of fresh processes, in MB."""
+    code = "import sys; from pathlib import Path; from smlp.core import disturbance, download; "
+    code += "download.fetch(sys.argv[1], Path(sys.argv[2])); print(disturbance.peak_memory_mb())"
+    peaks = []
+    for size_bytes in (8_000_000, 80_000_000):
+        server.content = bytes(size_bytes)
+        command = [sys.executable, "-c", code, server.url, target]
+        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=True)
+        assert target.stat().st_size == size_bytes
+        peaks.append(float(done.stdout))
+    assert 5 < peaks[1] < 1.1 * peaks[0]
 
 
 @pytest.mark.parametrize("size_bytes", [1, 1000, (1 << 18) + 1])

@@ -82,3 +82,14 @@ def test_no_more_than_idle_is_no_energy_of_an_image(clock):
     with meter:
         clock[0] += 3
     assert meter.facts(10)["joules_per_image"] is None
+
+
+def test_power_is_told_between_two_questions(tmp_path, clock):
+    domain(tmp_path, "0", "package-0", 9_000_000)
+    meter = energy.Meter("cpu", dict, tmp_path)
+    assert meter.watts() is None
+    clock[0] += 2
+    domain(tmp_path, "0", "package-0", 9_500_000)
+    assert meter.watts() == pytest.approx(0.25)
+    assert meter.watts() is None  # no time has gone by
+    assert energy.Meter("cpu", dict, tmp_path / "none").watts() is None

@@ -126,3 +126,57 @@ def test_usable_processors_are_those_of_affinity_and_quota(tree, monkeypatch, ma
 def test_workers_are_cut_to_the_quota(monkeypatch):
     monkeypatch.setattr(host, "_quota", lambda root: 1.0)
     assert cli.default_workers() == 1
+
+
+# the state of the processors
+
+FREQUENCY = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq"
+MHZ = CPUINFO.replace("\nflags", "\ncpu MHz\t\t: 2900.500\nflags")
+
+
+@pytest.fixture
+def two_processors(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+
+
+def test_a_host_tells_the_clock_and_temperature_of_its_processors(tree, two_processors):
+    root = tree(
+        {
+            FREQUENCY.format(0): "3000000\n",
+            FREQUENCY.format(1): "2000000\n",
+            FREQUENCY.format(2): "9000000\n",  # not of this process
+            "sys/class/hwmon/hwmon0/name": "nvme\n",
+            "sys/class/hwmon/hwmon0/temp1_input": "99000\n",
+            "sys/class/hwmon/hwmon1/name": "coretemp\n",
+            "sys/class/hwmon/hwmon1/temp1_input": "61500\n",
+            "sys/class/hwmon/hwmon1/temp2_input": "64000\n",
+            "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
+            "sys/class/thermal/thermal_zone0/temp": "63000\n",
+        }
+    )
+    assert host.telemetry(root) == {"temperature_c": 64.0, "clock_mhz": 2500.0}
+
+
+def test_without_a_frequency_driver_cpuinfo_tells_the_clock_but_not_of_a_virtual_machine(tree, two_processors):
+    assert host.telemetry(tree({"proc/cpuinfo": MHZ.format("")})) == {"temperature_c": None, "clock_mhz": 2900.5}
+    assert host.telemetry(tree({"proc/cpuinfo": MHZ.format(" hypervisor")})) == {}
+
+
+@pytest.mark.parametrize("text", ["", "<unknown>\n", "-\n", "9" * 40, "1e9\n"])
+def test_what_is_no_number_is_not_told(tree, two_processors, text):
+    root = tree(
+        {
+            FREQUENCY.format(0): text,
+            "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+            "sys/class/thermal/thermal_zone0/temp": text,
+        }
+    )
+    assert host.telemetry(root) == {}
+
+
+def test_of_many_processors_some_tell_the_clock(tree, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(256)))
+    read = []
+    monkeypatch.setattr(host, "text", lambda path: read.append(path))
+    assert host._clock_mhz(tree({})) is None
+    assert len([path for path in read if path.name == "scaling_cur_freq"]) <= 16

@@ -218,14 +218,27 @@ def test_a_damaged_second_frame_harms_nobody():
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "is HEIC, which Pillow does not read; convert it"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "is HEIC, .*; install .*pillow-heif, or convert it"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100), "is JPEG XL"),
         (bytes(18) + bytes(100), "is not an image of a known format"),
     ],
 )
-def test_what_pillow_does_not_read_is_named(content, named):
+def test_what_pillow_does_not_read_is_named(content, named, without_heif):
     with pytest.raises(cli.UserError, match=named):
         decode.decode(content)
+
+
+def test_heic_is_read_if_pillow_heif_is_there(jpeg):
+    """What is skipped without it; the message about it is tested above."""
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed, so that no HEIC is read or written")
+    stream = io.BytesIO()
+    picture = Image.open(io.BytesIO(jpeg(1)))
+    heif.from_pillow(picture).save(stream, quality=-1, chroma=444)
+    found = decode.decode(stream.getvalue()).image
+    assert (found.mode, found.size) == ("RGB", picture.size)
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(picture)).mean() < 3
+    with pytest.raises(cli.UserError, match="cannot be decoded|is HEIC"):
+        decode.decode(stream.getvalue()[:400])
 
 
 def test_every_suffix_of_a_format_that_is_read_is_an_image():

@@ -349,6 +349,33 @@ def test_one_class_more_than_folders_offers_the_background_class(tmp_path, make)
     assert "has 2 class folders and a background class, 3 in all" in said and "remove dataset.background_class" in said
 
 
+def test_nested_folders_whose_counts_differ_offer_the_order_that_fits(tmp_path, make):
+    importlib.import_module("smlp.models.architectures")  # makes timm importable
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+
+    nested = in_folders("cats/siam", "cats/persian", "dogs/pug", "dogs/boxer", "dogs/husky")
+    facts = make(*nested).facts
+    assert facts["classes"] == 2
+    said = refused(tmp_path, facts, 5)
+    assert "has 2 class folders, but the engine x.onnx gives 5 classes" in said
+    assert "set dataset.order: timm, which takes the 5 innermost folders for the classes" in said
+    assert "dataset.order" not in refused(tmp_path, facts, 4)
+    found = make(order="timm")
+    assert refused(tmp_path, found.facts, 5) is None
+    theirs, class_to_idx = find_images_and_targets(str(tmp_path / "val"), types=(".png",))
+    expected = {path[len(str(tmp_path)) + 5 :]: class_to_idx[path.split("/")[-2]] for path, _ in theirs}
+    assert by_image(found) == expected
+    assert "set dataset.order: torchvision, which takes the 2 outermost folders" in refused(tmp_path, found.facts, 2)
+    behind = make(background_class=0).facts
+    assert "set dataset.order: timm" in refused(tmp_path, behind, 6)
+
+
+def test_an_order_that_would_not_do_is_not_offered(tmp_path, make):
+    """timm counts Pug and pug as equal, so that it has no order of these three."""
+    facts = make(*in_folders("a/Pug", "b/pug", "b/boxer")).facts
+    assert "dataset.order" not in refused(tmp_path, facts, 3)
+
+
 @pytest.mark.parametrize(
     ("numbers", "background_class", "num_classes", "named"),
     [

@@ -134,3 +134,16 @@ def test_models_for_export_have_no_fused_attention():
     with architectures.exportable():
         assert not any(fused(architectures.create("test_vit")))
     assert all(fused(architectures.create("test_vit")))
+
+
+def test_an_unknown_tag_leads_to_the_tags_that_there_are():
+    with pytest.raises(
+        UserError,
+        match=r"model 'resnet50.a1_in' is not .*; did you mean resnet50\.a1_in1k or .*lists all tags$",
+    ) as error:
+        architectures.require_known("resnet50.a1_in")
+    named = str(error.value).split("did you mean ")[1].split("?")[0].split(" or ")
+    assert len(named) == 3 and set(named) <= set(timm.list_pretrained("resnet50.*"))
+    with pytest.raises(UserError, match=r"has no weights of vit_base_patch16_18x2_224, so leave \.z out"):
+        architectures.require_known("vit_base_patch16_18x2_224.z")
+    architectures.require_known("resnet50.a1_in1k")

@@ -9,11 +9,11 @@ import pandas
 import pytest
 from result_files import ROOT, Sweep
 
-from smlp.results import cells, columns
+from smlp.results import cells, columns, throughput_columns
 
 TABLES = {
     "accuracy": columns.ACCURACY,
-    "throughput": columns.THROUGHPUT,
+    "throughput": throughput_columns.THROUGHPUT,
     "decision": columns.DECISION,
     "flips": columns.FLIPS,
 }

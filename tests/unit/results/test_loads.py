@@ -86,6 +86,13 @@ def test_costs_are_means_and_peaks():
     assert (made["load_s"], made["peak_host_mb"], made["peak_device_mb"], made["power_w_mean"]) == (2, 500, None, None)
 
 
+def test_clocks_are_means_and_every_reason_for_low_ones_is_named_once():
+    slow = {"clock_mhz_mean": 1000.0, "throttling": "power cap; power brake"}
+    made = row(load(clock_mhz_mean=2000.0, throttling=None), load(**slow), load(**{**slow, "throttling": "power cap"}))
+    assert (made["clock_mhz_mean"], made["throttling"]) == (pytest.approx(4000 / 3), "power cap; power brake")
+    assert (row(load())["clock_mhz_mean"], row(load())["throttling"]) == (None, None)
+
+
 def test_the_throughput_way_has_figures_of_its_own():
     way = {key: load(300.0)[key] for key in ("images_per_s", "latency_ms_mean", "warmup_runs", "disturbed")}
     way |= {"autocorrelation": 0.5, "drift_percent": 4.0, "known_to_percent": 1.0}

@@ -6,8 +6,9 @@ import pandas
 import pytest
 
 from smlp.results import profiles
-from smlp.results.columns import THROUGHPUT, frame
+from smlp.results.columns import frame
 from smlp.results.reader import Record, Target
+from smlp.results.throughput_columns import THROUGHPUT
 
 NAMES = ("name", "type", "precision", "unit", "ms", "moves", "elsewhere")
 OPERATIONS = [

@@ -5,8 +5,9 @@ import os
 import data_layouts
 import pytest
 
+from smlp.core.cli import UserError
 from smlp.data import archives, dataset, packed
-from smlp.workflow import outside, settings, watch
+from smlp.workflow import checks, outside, settings, watch
 from smlp.workflow.plan import Sweep
 
 SAMPLES = data_layouts.samples_of((number % 2, b"image %d" % number) for number in range(6))
@@ -14,6 +15,11 @@ SAMPLES = data_layouts.samples_of((number % 2, b"image %d" % number) for number 
 
 def contents(**more):
     """As of a new plan in a new process."""
+    return whole(**more)[1]
+
+
+def whole(**more):
+    """The same, with the settings."""
     archives._known.clear()
     config = {
         "models": {"mine": {"model_name": "smlpnet_tiny", "checkpoint": "mine.pth"}},
@@ -21,7 +27,7 @@ def contents(**more):
         "targets": [{"backend": "onnxruntime"}],
     }
     complete = settings.complete({"batch_sizes": [1], **config, **more}, "sweep.yaml")
-    return outside.Contents(Sweep(complete), complete)
+    return complete, outside.Contents(Sweep(complete), complete)
 
 
 def shards(**more):
@@ -75,6 +81,25 @@ def test_every_layout_has_the_same_contents(folder):
         asked = contents(dataset={"name": "photos", "root": layout})
         digests.add(tuple(sorted(asked._digests(0) + asked._digests(1))))
     assert len(digests) == 1
+
+
+def test_training_tables_have_columns_of_their_own(folder):
+    """A table with two images in a row: which one is to be calibrated with is said, and another one is another draw."""
+    data_layouts.hub_parquet(folder / "data", SAMPLES)
+    data_layouts.two_images_a_row(folder / "data" / "train.parquet", 20)
+
+    def drawn(**calibration):
+        calibration = {"images": 3, **calibration}
+        complete, asked = whole(calibration=calibration, targets=[{"backend": "onnxruntime", "precision": "int8"}])
+        checks.Checks(Sweep(complete), complete, asked).calibration()
+        found = asked.calibration()
+        asked.watch.save()
+        return found
+
+    with pytest.raises(UserError, match=r"has no column 'image', its columns are left, right;.*calibration\.columns"):
+        drawn()
+    left = drawn(columns=["left", "kind"])  # the class does not matter
+    assert left == drawn(columns=["left", "kind"]) != drawn(columns=["right", "kind"])
 
 
 def test_a_draw_from_archives_holds_until_one_changes(folder, reads):

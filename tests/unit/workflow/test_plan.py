@@ -78,6 +78,7 @@ def test_every_stage_has_its_files():
         "ceilings": ["results/ceilings/cpu.json"],
         "measure": [f"results/measure/m/{name}/fp32/bs2.json" for name in ("pytorch", "onnxruntime")],
         "confirm": ["results/confirm/m.json"],
+        "sustain": [],
         "profile": ["results/profile/m/best.json"],
     }
 
@@ -323,6 +324,9 @@ def test_flags_of_preprocessing():
     assert {f"--{key}": str(value) for key, value in rules.items()}.items() <= pairs(found.preprocess_flags()).items()
     drawn = {"--data_root": "/train", "--split": "train", "--draw": "9", "--seed": "0", "--pixels": "float32"}
     assert pairs(found.calibration_flags()) == drawn
+    found = sweep(calibration={"root": "/train", "columns": ["photo", "kind"]})
+    words = found.calibration_flags()
+    assert words[words.index("--columns") + 1 :][:2] == ["photo", "kind"]
 
 
 # infer, evaluate, measure, tabulate

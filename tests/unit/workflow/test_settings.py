@@ -83,6 +83,8 @@ def test_defaults_are_filled_in():
             "min_runs": 100,
             "warmup_window_s": 1,
             "warmup_max_s": 60,
+            "sustained_s": 0,
+            "sustained_batch_sizes": [],
         },
         "backends": {
             "ascend": {

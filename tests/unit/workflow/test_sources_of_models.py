@@ -24,6 +24,20 @@ def test_sources_of_servers_are_no_files(tmp_path, monkeypatch):
         Sweep(complete("timmy")).source_file("mine", "checkpoint")
 
 
+def test_an_onnx_file_may_be_of_the_hub():
+    config = {
+        "models": {"mine": {"onnx": "hf-hub:me/net/model.onnx@v1"}},
+        "dataset": {"name": "photos", "root": "images"},
+        "targets": [{"backend": "onnxruntime"}],
+    }
+    sweep = Sweep(settings.complete(config, "sweep.yaml"))
+    assert sweep.source_file("mine", "onnx") == []
+    assert sweep.source_flags("mine", "onnx") == ["--source", "hf-hub:me/net/model.onnx@v1"]
+    config["models"]["mine"] = {"onnx": "hf-hub:net"}
+    with pytest.raises(UserError, match="models.mine.onnx: hf-hub:net: is no address in the hub; write hf-hub:"):
+        settings.complete(config, "sweep.yaml")
+
+
 def test_what_is_no_address_is_said_in_the_plan():
     for source in ("hf-hub:resnet50", "hf-hub:me/net/../x"):
         with pytest.raises(

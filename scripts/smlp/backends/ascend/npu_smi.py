@@ -44,6 +44,7 @@ class Chip(NamedTuple):
     memory_used_mb: int | None
     memory_total_mb: int | None
     processes: list[Process] | None
+    clock_mhz: float | None = None
 
 
 class Table(NamedTuple):
@@ -125,6 +126,19 @@ def parse_fields(text: str) -> dict[str, str]:
     return {label.strip(): value.strip() for label, _, value in pairs}
 
 
+def parse_common(text: str) -> dict[str, dict[str, str]]:
+    """The lines of `npu-smi info -t common`, by the chip id that stands above them; those of the controller by mcu."""
+    found: dict[str, dict[str, str]] = {}
+    chip = ""
+    for line in text.splitlines():
+        label, colon, value = (part.strip() for part in line.partition(":"))
+        if label == "Chip ID" or (label == "Chip Name" and value.lower() == "mcu"):
+            chip = value.lower()
+        elif colon and chip:
+            found.setdefault(chip, {})[label] = value
+    return found
+
+
 def parse_mapping(text: str) -> dict[tuple[int, int], int]:
     """(NPU id, chip id) -> device, from `npu-smi info -m`, for tables without a column Device."""
     rows = (line.split() for line in text.splitlines())
@@ -197,9 +211,14 @@ def physical(device: int) -> int:
 
 def _complete(found: Chip) -> Chip:
     which = ("-i", str(found.npu_id))
+    common = parse_common(_ask("-t", "common", *which))
+    clock = common.get(str(found.chip_id), {}).get("Aicore curFreq(MHZ)", "")
+    found = found._replace(clock_mhz=_number(clock))
     if found.power_w is None:  # new tools print NA for a 310P, whose power only its controller knows
-        fields = parse_fields(_ask("-t", "power", *which))
-        power = fields.get("NPU Real-time Power(W)") or fields.get("Power Dissipation(W)") or ""
+        power = common.get("mcu", {}).get("NPU Real-time Power(W)", "")
+        if not power:
+            fields = parse_fields(_ask("-t", "power", *which))
+            power = fields.get("NPU Real-time Power(W)") or fields.get("Power Dissipation(W)") or ""
         found = found._replace(power_w=_number(power))
     if found.processes is None:
         answer = _ask("-t", "proc-mem", *which, "-c", str(found.chip_id))

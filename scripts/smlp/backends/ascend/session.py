@@ -7,6 +7,7 @@ first, and is positional, because it knows no names. NumPy is all that this modu
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import stat
@@ -23,26 +24,34 @@ from .._profile import Profiler
 from ..base import Engine, EngineFailure, Facts, Timings, duration_ms, require
 from . import cann, msprof, npu_smi
 
+# Its MB are binary: it tells 65536 of the 64 GiB of a 910B.
+_NPU_SMI_MB = 1 << 20
+
 
 def telemetry(device: str) -> Facts:
-    """What npu-smi says of a device: name, health, temperature_c, power_w, aicore_percent, memory_used_mb, processes.
+    """What npu-smi says of a device: name, health, temperature_c, power_w, clock_mhz, aicore_percent, processes, ….
 
-    And versions. processes: one text each, None if npu-smi does not tell. Nothing at all if there is no npu-smi.
+    processes: one text for each other one, None if npu-smi does not tell. memory_mb: of this process, in 10^6 bytes;
+    None if its id is not among those listed, as in a container that numbers its own. npu-smi tells no reasons for low
+    clocks. Nothing at all if there is no npu-smi.
     """
     if npu_smi.program() is None:
         return {}
     found, home = npu_smi.chip(_number_of(device)), cann.find_home()
-    processes = found.processes
+    others = [process for process in found.processes or () if process.pid != os.getpid()]
+    own = [process for process in found.processes or () if process.pid == os.getpid()]
     return {
         "name": found.name,
         "health": found.health,
         "temperature_c": found.temperature_c,
         "power_w": found.power_w,
         "aicore_percent": found.aicore_percent,
+        "clock_mhz": found.clock_mhz,
         "memory_used_mb": found.memory_used_mb,
+        "memory_mb": own[0].memory_mb * _NPU_SMI_MB / 1e6 if own else None,
         "processes": None
-        if processes is None
-        else [f"process {process.pid} {process.name}".strip() for process in processes],
+        if found.processes is None
+        else [f"process {process.pid} {process.name}".strip() for process in others],
         "npu_id": found.npu_id,
         "driver": cann.version_info(cann.ROOT / "driver" / "version.info"),
         "cann": cann.version_of(home) if home else None,
