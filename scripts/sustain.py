@@ -127,8 +127,9 @@ def summary_line(facts: Facts) -> str:
     """What people want to see at once."""
     share = facts["sustained_percent"]
     told = "" if share is None else f", {share:.1f}% of those in the first"
+    part = sustained.first_part(facts["sustained_s"])
     first, last = facts["sustained_first_images_per_s"], facts["sustained_last_images_per_s"]
-    line = f"{facts['sustained_s']:.0f} s: {first:.1f} images/s in the first minute, {last:.1f} in the last tenth{told}"
+    line = f"{facts['sustained_s']:.0f} s: {first:.1f} images/s in the {part}, {last:.1f} in the last tenth{told}"
     return line + (f"; throttling: {facts['sustained_throttling']}" if facts["sustained_throttling"] else "")
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import tarfile
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +142,13 @@ def tar_of_folders(root, samples):
     tar(root / "val.tar", members)
 
 
+def zip_of_folders(root, samples):
+    root.mkdir(parents=True)
+    with zipfile.ZipFile(root / "val.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for sample in reversed(samples):
+            archive.writestr(f"val/{sample.synset}/{sample.name}", sample.content)
+
+
 def ilsvrc_tar(root, samples):
     tar(root / "ILSVRC2012_img_val.tar", [(sample.name, sample.content) for sample in reversed(samples)])
     truth_of_devkit(root, samples)
@@ -217,6 +225,7 @@ LAYOUTS = {
         hub_folder,
         json_lines,
         tar_of_folders,
+        zip_of_folders,
         ilsvrc_tar,
         tars_per_class,
         tar_of_tars,

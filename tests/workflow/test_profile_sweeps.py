@@ -52,7 +52,7 @@ def test_the_best_row_and_a_named_one_are_profiled_once(new_project, small):
     assert (results / "tables" / "sustained.png").read_bytes().startswith(b"\x89PNG")
     assert "Sustained load: rate" in (results / "tables" / "report.html").read_text(encoding="utf-8")
     notes = (results / "tables" / "throughput.md").read_text(encoding="utf-8")
-    assert "sustained load, last tenth of a run against its first minute: " in notes
+    assert "sustained load, last tenth of a run against its first half: " in notes
     assert project.planned() == {}
     project.configure({**project.settings, "measure": {**small["measure"], "sustained_s": 0.2}})
     assert project.planned() == {"sustain_engine": 2, "tabulate": 1}

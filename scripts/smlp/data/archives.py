@@ -1,8 +1,8 @@
-"""Images inside tar archives, read in place: where each lies, and which class the archive states of it.
+"""Images inside archives, read in place: where each lies, and which class the archive states of it.
 
 Nothing is unpacked. Only regular files inside the archive are read: links, devices, absolute names and names that lead
 out of it are refused, and so are archives that end too early or go on behind their end. An archive of archives, as
-ILSVRC's training set, counts as one whose folders are those archives.
+ILSVRC's training set, counts as one whose folders are those archives. What is particular to zips is in zips.py.
 
 Standard library only, and quick to import: the workflow lists images each time it starts.
 """
@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 from ..core.cli import UserError
+from . import zips
 from .label_files import class_of
 from .pictures import count_others, is_by_system, is_image
 
 SUFFIX = ".tar"
+SUFFIXES = (SUFFIX, zips.SUFFIX)
 # What WebDataset has beside an image: its class by number or by name, or an object with the key `label`.
 _CLASS, _OBJECT = ".cls", ".json"
 _LONGEST_CLASS, _LONGEST_OBJECT = 1 << 10, 1 << 20
@@ -39,8 +41,9 @@ _BLOCK = 512
 class Index(NamedTuple):
     """What an archive holds.
 
-    images: name -> [offset, bytes], in the archive's order; labels: WebDataset's name of a sample -> number or name of
-    its class; others: what else there is, in words, and how many; signature: of the file that this was read from.
+    images: name -> [offset, bytes], of a zip what `zips.read` takes, in the archive's order; labels: WebDataset's name
+    of a sample -> number or name of its class; others: what else there is, in words, and how many; signature: of the
+    file that this was read from.
     """
 
     signature: list[int]
@@ -82,9 +85,11 @@ def index(path: str | os.PathLike) -> Index:
 def read(path: str | os.PathLike, name: str) -> bytes:
     """The content of an image in an archive."""
     try:
-        offset, size = index(path).images[name]
+        offset, size, *more = index(path).images[name]
     except KeyError:
         raise UserError(f"{path}: holds no image {name}; was the archive changed?") from None
+    if more:
+        return zips.read(os.fspath(path), name, offset, size, *more)
     with open(path, "rb") as stream:
         stream.seek(offset)
         content = stream.read(size)
@@ -107,8 +112,13 @@ def _signature(path: str) -> list[int]:
 def _read_index(path: str, signature: list[int]) -> Index:
     index = Index(signature, {}, {}, {})
     others: collections.Counter[str] = collections.Counter()
-    with open(path, "rb") as stream:
-        _scan(path, stream, 0, "", index, others)
+    if path.lower().endswith(zips.SUFFIX):
+        for name, place in zips.members(path):
+            if not _is_hidden(name, others):
+                _take(path, name, place, index, others)
+    else:
+        with open(path, "rb") as stream:
+            _scan(path, stream, 0, "", index, others)
     index.others.update(others)
     return index
 
@@ -125,15 +135,11 @@ def _scan(
     where = f"{path}/{folder}".rstrip("/")
     for member, name, content in _members(where, stream):
         name = folder + name
-        *folders, base_name = name.split("/")
+        base_name = name.rpartition("/")[2]
         suffix = os.path.splitext(base_name)[1].lower()
-        if any([is_by_system(one, others) for one in folders]):
+        if _is_hidden(name, others):
             continue
-        if is_image(base_name):
-            if name in index.images:
-                raise UserError(f"{where}: {name} occurs a second time; pack the archive anew")
-            index.images[name] = [base + member.offset_data, member.size]
-        elif suffix == SUFFIX and not folder:
+        if suffix == SUFFIX and not folder:
             _scan(path, content, member.offset_data, f"{name}/", index, others)
         elif suffix in (_CLASS, _OBJECT):
             label = _label(f"{where}/{name}", suffix, member.size, content)
@@ -142,7 +148,23 @@ def _scan(
             elif index.labels.setdefault(sample(name), label) != label:
                 raise UserError(f"{where}: {sample(name)} has two classes; keep one of {_CLASS} and {_OBJECT}")
         else:
-            count_others(others, [base_name])
+            _take(where, name, [base + member.offset_data, member.size], index, others)
+
+
+def _is_hidden(name: str, others: collections.Counter[str]) -> bool:
+    """Whether a file is in a folder that systems make; then that is counted."""
+    return any([is_by_system(folder, others) for folder in name.split("/")[:-1]])
+
+
+def _take(where: str, name: str, place: list[int], index: Index, others: collections.Counter[str]) -> None:
+    """Add a file to `index` if it is an image, else count it. place: as `Index` has it."""
+    base_name = name.rpartition("/")[2]
+    if not is_image(base_name):
+        count_others(others, [base_name])
+        return
+    if name in index.images:
+        raise UserError(f"{where}: {name} occurs a second time; pack the archive anew")
+    index.images[name] = place
 
 
 def _label(where: str, suffix: str, size: int, content: IO[bytes]) -> int | str | None:

@@ -2,7 +2,7 @@
 
 The files of the split `val` have it, or `validation`, as a word in their names, in `data_root` or in its folder data/,
 or are all that is in val/:
-  ILSVRC2012_img_val.tar, val.tar    class folders, or flat with a label file beside the archive
+  ILSVRC2012_img_val.tar, val.zip    class folders, or flat with a label file beside the archive
   val/n01440764.tar …                one archive a class; train.tar may hold such archives
   …-val-000000.tar …                 WebDataset: x.jpg beside x.cls, or beside x.json with the key `label`
   …-validation-00000-of-00014.parquet …   rows with `image.bytes` and `label`
@@ -18,6 +18,7 @@ import functools
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from . import archives, label_files, rows
 from .pictures import Found, Picture, is_by_system, is_image
 
 _ALIASES = {"val": ("val", "validation"), "validation": ("validation", "val")}
-_COMPRESSED = (".zip", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_COMPRESSED = (".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 # A number behind a separator, with leading zeros or a total: one of several parts, not the name of a class.
 _PART = re.compile(r"(?P<name>(?:.*?[-_.])?)(?P<number>\d{3,})(?:-of-(?P<total>\d+))?")
-_INSIDE = re.compile(r"(.*?\.(?:tar|parquet))/(.+)", re.DOTALL | re.IGNORECASE)
+_INSIDE = re.compile(r"(.*?\.(?:tar|zip|parquet))/(.+)", re.DOTALL | re.IGNORECASE)
 
 
 def files_of(root: Path, split: str) -> list[Path]:
@@ -42,26 +43,26 @@ def files_of(root: Path, split: str) -> list[Path]:
         with os.scandir(folders[0]) as children:
             if any(is_image(child.name) or (child.is_dir() and not is_by_system(child.name)) for child in children):
                 return []
-        found = [child for child in sorted(folders[0].iterdir()) if _is_packed(child)]
+        named = sorted(folders[0].iterdir())
     else:
         places = [place for place in (root, root / "data") if place.is_dir()]
         words = "|".join(map(re.escape, _aliases(split)))
         of_split = re.compile(rf"(?:.*[^A-Za-z])?(?:{words})(?:[^A-Za-z].*)?", re.IGNORECASE)
         named = [child for place in places for child in sorted(place.iterdir()) if of_split.fullmatch(child.stem)]
-        found = [child for child in named if _is_packed(child)]
-        compressed = [child for child in named if child.suffix.lower() in _COMPRESSED and child.is_file()]
-        if compressed and not found:
-            raise UserError(
-                f"{compressed[0]}: is compressed, so that no image in it can be read by itself; uncompress it to .tar "
-                f"(gunzip, zstd -d), or unpack it into {root / split}/"
-            )
-        if len(found) > 1 and not _are_parts(found):
-            raise UserError(
-                f"{root}: which of {', '.join(child.name for child in found[:5])} holds the split {split}? Keep one of "
-                "them here, or parts that are numbered 000, 001, …"
-            )
-    if len({child.suffix.lower() for child in found}) > 1:
-        raise UserError(f"{found[0].parent}: holds archives and tables of the split {split}; keep one or the other")
+    found = [child for child in named if _is_packed(child)]
+    compressed = [child for child in named if child.suffix.lower() in _COMPRESSED and child.is_file()]
+    if compressed and not found:
+        raise UserError(_how_to_unpack(compressed[0], root / split))
+    if not folders and len(found) > 1 and not _are_parts(found):
+        raise UserError(
+            f"{root}: which of {', '.join(child.name for child in found[:5])} holds the split {split}? Keep one of "
+            "them here, or parts that are numbered 000, 001, …"
+        )
+    if len(kinds := {child.suffix.lower() for child in found}) > 1:
+        raise UserError(
+            f"{found[0].parent}: holds files of several kinds of the split {split} ({', '.join(sorted(kinds))}); keep "
+            "those of one"
+        )
     _require_all_parts(found)
     return found
 
@@ -157,7 +158,16 @@ def _aliases(split: str) -> tuple[str, ...]:
 
 
 def _is_packed(path: Path) -> bool:
-    return path.suffix.lower() in (archives.SUFFIX, rows.SUFFIX) and path.name[0] != "." and path.is_file()
+    return path.suffix.lower() in (*archives.SUFFIXES, rows.SUFFIX) and path.name[0] != "." and path.is_file()
+
+
+def _how_to_unpack(file: Path, folder: Path) -> str:
+    """What to do with an archive in which no image can be read without all those before it."""
+    how = f"unpack it into {folder}/"
+    if file.suffix.lower() not in (".7z", ".rar"):
+        command = f"mkdir -p {shlex.quote(str(folder))}; tar -xf {shlex.quote(str(file))} -C {shlex.quote(str(folder))}"
+        how += f" (`{command}`), or uncompress it to .tar (gunzip, unxz, zstd -d)"
+    return f"{file}: is compressed as a whole, so that no image in it can be read by itself; {how}"
 
 
 def _are_parts(files: Sequence[Path]) -> bool:

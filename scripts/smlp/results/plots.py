@@ -29,7 +29,7 @@ _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
 _DASHES = ("-", "--", "-.")  # of one target at several batch sizes
 _OVER_TIME = {
-    "rate": "images/s (% of first minute)",
+    "rate": "images/s (% of the start)",
     "temperature_c": "temperature (°C)",
     "clock_mhz": "clock (MHz)",
     "power_w": "power (W)",
@@ -286,8 +286,8 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
 def plot_sustained(columns: dict[str, list[Line]], courses: Mapping[str, Sequence[Course]]) -> Figure:
     """How sustained runs went: one column per model, below each other the rate and what else was told.
 
-    courses: by model. Engines have the colours of the other plots; the rate is a share of that of the first minute, so
-    that a fall is seen beside engines of any speed.
+    courses: by model. Engines have the colours of the other plots; the rate is a share of that at the start, the
+    first minute or half, so that a fall is seen beside engines of any speed.
     """
     from matplotlib.lines import Line2D
 

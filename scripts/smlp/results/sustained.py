@@ -76,6 +76,11 @@ def figures(found: np.ndarray, batch: int) -> Facts:
     return facts
 
 
+def first_part(sustained_s: float) -> str:
+    """What the first part of a run is called."""
+    return "first minute" if sustained_s >= 2 * _FIRST_S else "first half"
+
+
 def _rate(found: np.ndarray, part: np.ndarray, otherwise: int, batch: int) -> float:
     """images/s of the slots of a part; of the slot `otherwise` if none is, as with runs that take longer than it."""
     own = found[part] if part.any() else found[[otherwise]]

@@ -13,7 +13,7 @@ from ..core.cli import UserError
 from ..core.provenance import Facts
 from . import sustained
 from .cells import EMULATED_MARK
-from .columns import LATENCY_WAY, rows
+from .columns import LATENCY_WAY, rows, unique
 from .reader import Record, Target
 from .throughput_columns import SUSTAINED
 
@@ -83,13 +83,15 @@ def notes(table: pandas.DataFrame) -> list[str]:
     """What sustained runs say about rows of one model: all in one line, and one for each rate that falls."""
     ran = [row for row in rows(table) if row.sustained_percent is not None]
     shares = ", ".join(f"{_name(row)} {row.sustained_percent:.1f}%" for row in ran)
-    found = [f"sustained load, last tenth of a run against its first minute: {shares}."] if shares else []
+    parts = " or ".join(unique(sustained.first_part(row.sustained_s) for row in ran))
+    found = [f"sustained load, last tenth of a run against its {parts}: {shares}."] if shares else []
     for row in ran:
         if row.sustained_percent < 100 - FALL_PERCENT:
+            part = sustained.first_part(row.sustained_s)
             found.append(
                 f"{_name(row)} does not keep its rate: after {row.sustained_s:.0f} s it was "
                 f"{row.sustained_last_images_per_s:.1f} images/s, {100 - row.sustained_percent:.1f}% below "
-                f"{row.sustained_first_images_per_s:.1f} in the first minute{_circumstances(row)}."
+                f"{row.sustained_first_images_per_s:.1f} in the {part}{_circumstances(row)}."
             )
     for row in rows(table):
         if row.sustained_disturbed and row.failed is None:

@@ -50,7 +50,7 @@ def hub_row_groups(root, samples):
     parquet.write_table(data_layouts.hub_table(samples), path, row_group_size=100)
 
 
-LAYOUTS = [data_layouts.tar_of_folders, data_layouts.webdataset, hub_row_groups]
+LAYOUTS = [data_layouts.tar_of_folders, data_layouts.zip_of_folders, data_layouts.webdataset, hub_row_groups]
 
 
 def peak_mb(folder, layout, samples, how="stream"):

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 from test_measure import IMAGES, Scripted
 
 from smlp.backends import onnxruntime
@@ -12,7 +13,7 @@ from smlp.backends.base import EngineFailure
 from smlp.core import host, identity
 from smlp.core.cli import UserError
 from smlp.results import sustained
-from smlp.results.reader import read_sustained
+from smlp.results.reader import SCHEMA, read_sustained
 from smlp.results.sustained_tables import courses
 
 
@@ -74,7 +75,7 @@ def test_the_command_writes_facts_and_a_short_series(place, command):
     place.add("a.bin", "b.bin")
     done = command("sustain", *flags(place, "--model_label", "mixer"))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "images/s in the first minute" in done.stdout
+    assert "images/s in the first half" in done.stdout
     output = place.root / "out put" / "bs4.json"
     assert sorted(path.name for path in output.parent.iterdir()) == ["bs4.json", "bs4.npy"]
     facts = json.loads(output.read_text())["smlp"]
@@ -138,3 +139,11 @@ def test_a_time_must_be_positive(place, sustain, capsys):
     with pytest.raises(SystemExit):
         sustain.main(flags(place, "--sustained_s", "0"))
     assert "--sustained_s: '0' is not a number above 0" in capsys.readouterr().err
+
+
+def test_every_key_of_the_file_is_documented(place, sustain):
+    place.add("a.bin")
+    assert sustain.main(flags(place, "--sustained_s", 0.01)) == 0
+    facts = json.loads((place.root / "out put" / "bs4.json").read_text())["smlp"]
+    documented = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]["sustained"]["properties"]
+    assert set(facts) - set(documented) == set()

@@ -217,7 +217,7 @@ def test_the_plot_has_a_panel_for_each_thing_that_was_told(heated):
     courses = sustained_tables.courses(reader.read_sustained(heated.files["sustained"]))
     figure = plots.plot_sustained({}, courses)
     labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels == ["images/s (% of first minute)", "temperature (°C)", "clock (MHz)", "power (W)"]
+    assert labels == ["images/s (% of the start)", "temperature (°C)", "clock (MHz)", "power (W)"]
     rate, temperature, _, power = figure.axes
     assert rate.get_title() == "smlpnet_tiny" and power.get_xlabel() == "minutes since the warm-up"
     onnxruntime, _, emulated, _ = rate.get_lines()  # the last one marks 100%
@@ -237,7 +237,7 @@ def test_what_nothing_tells_has_no_panel(tmp_path):
     sweep = WithSustained(tmp_path, [], [throughput("onnxruntime", "fp32", 8, 80.0)])
     sweep.add("onnxruntime", 8, [10] * 20)
     sweep.make()
-    assert "temperature (" not in sweep.text("sustained.svg") and "first minute" in sweep.text("sustained.svg")
+    assert "temperature (" not in sweep.text("sustained.svg") and "of the start" in sweep.text("sustained.svg")
     assert "Sustained load: rate, temperature, clock and power over time" in sweep.text("report.html")
     digest = hashlib.sha256((sweep.output / "sustained.png").read_bytes()).digest()
     assert digest == hashlib.sha256((sweep.make().output / "sustained.png").read_bytes()).digest()
