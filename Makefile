@@ -88,7 +88,7 @@ clean:
 
 # What a stage made, with its logs and times. Snakemake makes again only what is still needed: finished results need
 # nothing of what they were made from, so removing bins costs nothing until something has to read them.
-STAGES := $(shell sed -n 's/^STAGES = tuple("\(.*\)".split()).*/\1/p' scripts/smlp/workflow/plan.py)
+STAGES := $(filter-out common,$(patsubst rules/%.smk,%,$(wildcard rules/*.smk)))
 clean-%:
 	@case " $(STAGES) " in *" $* "*) ;; *) echo "error: no stage $*; one of $(STAGES)" >&2; exit 1;; esac
 	@rm -rf results/$(if $(filter tabulate,$*),tables results/tables.outdated,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv
