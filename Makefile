@@ -44,7 +44,7 @@ why: setup
 # Whole sweeps and everything else at the same time: each leaves a processor idle half of the time. `set -m`: what runs in
 # the background would ignore Ctrl-C, and so would the commands that its tests interrupt.
 # Sweeps that copy a finished one (fixtures of tests/workflow/conftest.py) stay together.
-BESIDE := $(patsubst %,tests/workflow/test_%.py,kills shared_store slurm toy_backend transform_sweeps variant_sweeps)
+BESIDE := $(patsubst %,tests/workflow/test_%.py,kills slurm)
 SWEEPS := tests/workflow $(BESIDE:%=--ignore=%)
 OTHERS := --ignore=tests/workflow
 test: lint
@@ -88,7 +88,7 @@ clean:
 
 # What a stage made, with its logs and times. Snakemake makes again only what is still needed: finished results need
 # nothing of what they were made from, so removing bins costs nothing until something has to read them.
-STAGES := $(shell sed -n 's/^STAGES = tuple("\(.*\)".split()).*/\1/p' scripts/smlp/workflow/plan.py)
+STAGES := $(filter-out common,$(patsubst rules/%.smk,%,$(wildcard rules/*.smk)))
 clean-%:
 	@case " $(STAGES) " in *" $* "*) ;; *) echo "error: no stage $*; one of $(STAGES)" >&2; exit 1;; esac
 	@rm -rf results/$(if $(filter tabulate,$*),tables results/tables.outdated,$*) results/logs/$* results/logs/$*.log results/benchmarks/$* results/benchmarks/$*.tsv

@@ -1,8 +1,8 @@
 """Take trained image classifiers to accelerators, and prove what they do there.
 
 `snakemake --cores N` runs the sweep that config.yaml describes; `--configfile` names another one.
-Each stage is also a target: retrieve, export, compile, preprocess, infer, evaluate, ceilings, measure, sustain,
-profile, tabulate.
+Each stage is also a target: retrieve, export, compile, preprocess, infer, evaluate, ceilings, measure, confirm,
+sustain, profile, tabulate.
 """
 
 import atexit

@@ -6,6 +6,8 @@ Makes: results/profile/{model}/{backend}/{precision}/bs{batch}.json of the rows 
 below {precision}/{variant}/, and results/profile/{model}/best.json of the best row.
 """
 
+candidates = sweep.profiles.candidates
+
 
 rule profile_engine:
     """Profile an engine on real images, nothing else running."""
@@ -53,12 +55,13 @@ rule profile_engine:
 rule profile_best:
     """Find a model's best row, and profile its engine."""
     input:
-        accuracy=of_model(sweep.profiles.candidate_files, "evaluate"),
-        throughput=of_model(sweep.profiles.candidate_files, "measure"),
+        accuracy=of_model(candidates.files, "evaluate"),
+        throughput=of_model(candidates.files, "measure"),
+        confirmed=of_model(sweep.confirmed),
         ceilings=cli.or_fail(sweep.files, "ceilings"),
         graphs=cli.or_fail(ceilings.graphs, sweep),
         sheet="resources/ceilings.csv",
-        engines=of_model(sweep.profiles.engine_files),
+        engines=of_model(candidates.engine_files),
         bins=of_model(sweep.bins, 0),
         bins_sidecar=of_model(sweep.bins_sidecar, 0),
     output:
@@ -71,20 +74,21 @@ rule profile_best:
         "../envs/pytorch.yaml"
     threads: ALL_CORES
     resources:
-        **sweep.profiles.devices(),
+        **candidates.devices(),
         mem_mb=growing(6000),
         runtime=growing(60),
     params:
         rows=of_model(sweep.profiles.rows),
-        flags=of_model(sweep.profiles.best_flags),
-        code=of_model(sweep.profiles.code),
-        tools=of_model(sweep.profiles.tools),
+        flags=of_model(candidates.best_flags),
+        code=of_model(candidates.code, "profile_best", "profile_engine"),
+        tools=of_model(candidates.tools),
     message:
         "{wildcards.model}: profile the best row"
     shell:
         "python scripts/profile_best.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --confirmed {input.confirmed:q}"
         " --ceilings {input.ceilings:q}"
         " --graphs {input.graphs:q}"
         " --ceiling_sheet {input.sheet:q}"

@@ -1,7 +1,7 @@
 """Tabulate: the two tables, the plots and the report.
 
-Needs: every accuracy, throughput, sustained run and profile of the sweep, and the predictions of its references; of resources/ the
-published figures, the format of the results and the page's template.
+Needs: every accuracy, throughput, confirmation, sustained run and profile of the sweep, and the predictions of its
+references; of resources/ the published figures, the format of the results and the page's template.
 Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
@@ -11,6 +11,7 @@ rule tabulate:
     input:
         accuracy=cli.or_fail(sweep.files, "evaluate"),
         throughput=cli.or_fail(sweep.files, "measure"),
+        confirmed=cli.or_fail(sweep.files, "confirm"),
         profiles=cli.or_fail(sweep.files, "profile"),
         sustained=cli.or_fail(sweep.files, "sustain"),
         ceilings=cli.or_fail(sweep.files, "ceilings"),
@@ -52,6 +53,7 @@ rule tabulate:
         "python scripts/tabulate.py"
         " --accuracy {input.accuracy:q}"
         " --throughput {input.throughput:q}"
+        " --confirmed {input.confirmed:q}"
         " --profile {input.profiles:q}"
         " --sustained {input.sustained:q}"
         " --ceilings {input.ceilings:q}"

@@ -8,6 +8,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   throughput.md                 the model-zoo guide's table for each model: batch sizes down, targets across; the best
                                 row per device and precision whose accuracy holds; ratios
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
+                                (--confirmed: as they were measured again)
   throughput.png, .svg          images/s against batch size
   latency.png, .svg             latency percentiles against batch size
   profile.csv, .parquet, .md    every operator of the engines that profile_engine.py profiled (--profile)
@@ -41,9 +42,10 @@ from smlp import backends
 from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
-from smlp.results import finished, history, plausibility, roofs, series, sustained_tables
+from smlp.results import best, finished, history, plausibility, roofs, series, sustained_tables
 from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
-from smlp.results.columns import ACCURACY, DECISION, FLIPS, PERCENTILES, frame, printable, unique
+from smlp.results.columns import ACCURACY, DECISION, FLIPS, frame, printable, unique
+from smlp.results.confirmed import read_confirmed
 from smlp.results.decision import make_decision, make_decision_table
 from smlp.results.plots import plot_latency, plot_roofline, plot_sustained, plot_throughput, render
 from smlp.results.profiles import PROFILE, make_profile, make_profile_tables
@@ -95,12 +97,14 @@ def tabulate(flags: argparse.Namespace) -> None:
     of_sustained = read_sustained(flags.sustained)
     throughput = sustained_tables.joined(throughput, of_sustained)
     lines = {model: make_lines(throughput, model, published[model], doubts) for model in models}
+    confirmed = read_confirmed(flags.confirmed)
     limits = [(None, None)]
     if flags.latency_ms_max is not None:
         limits.append((flags.latency_ms_max, f"p{flags.latency_percentile}"))
     decisions = {
         model: [
-            make_decision(model, throughput, accuracy, own_references.get(model, reference), *limit) for limit in limits
+            make_decision(model, throughput, accuracy, own_references.get(model, reference), *limit, confirmed.records)
+            for limit in limits
         ]
         for model in models
         if lines[model]
@@ -116,7 +120,9 @@ def tabulate(flags: argparse.Namespace) -> None:
         own = own_references.get(model, reference)
         no_base = lost_batches(accuracy, model, own) if lines[model][0].target == own else ()
         rates, *ratios = make_throughput_tables(model, lines[model], no_base)
-        throughput_tables += [rates, *(make_decision_table(table) for table in found if len(table)), *ratios]
+        missing = confirmed.missing.get(model, ())
+        best_rows = [make_decision_table(table, missing) for table in found if len(table)]
+        throughput_tables += [rates, *best_rows, *ratios]
     if table_of_ceilings := roofs.make_table(over):
         throughput_tables.append(table_of_ceilings)
     contents: dict[str, str | bytes] = {
@@ -186,6 +192,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("--accuracy", type=Path, nargs="*", default=[], help="JSON files of evaluate.py")
     parser.add_argument("--throughput", type=Path, nargs="*", default=[], help="JSON files of measure.py")
+    parser.add_argument("--confirmed", type=Path, nargs="*", default=[], help="JSON files of confirm.py")
     parser.add_argument("--profile", type=Path, nargs="*", default=[], help="JSON files of profile_engine.py")
     parser.add_argument("--sustained", type=Path, nargs="*", default=[], help="JSON files of sustain.py")
     parser.add_argument(
@@ -217,15 +224,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=FAMILYWISE[0],
         help="judge every verdict by itself, or all of the table together by Holm's method",
     )
-    parser.add_argument(
-        "--latency_ms_max",
-        type=cli.positive_number,
-        help="name also the best rows whose latency of a batch is at most this",
-    )
-    percents = [int(name.removeprefix("p")) for name in PERCENTILES]
-    parser.add_argument(
-        "--latency_percentile", type=int, choices=percents, default=percents[-1], help="of all rows, for that limit"
-    )
+    best.add_limit_flags(parser)
     parser.add_argument("--ceilings", type=Path, nargs="*", default=[], help="JSON files of ceilings.py")
     parser.add_argument("--graphs", type=Path, nargs="*", default=[], help="sidecars of export.py: what images cost")
     parser.add_argument("--ceiling_sheet", type=Path, default=roofs.SHEET, help="table of data sheets' ceilings")

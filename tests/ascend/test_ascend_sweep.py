@@ -41,6 +41,7 @@ SETTINGS = {
         "sustained_s": 2,
         "sustained_batch_sizes": [4],
     },
+    "confirm": {"best": False},
     "profile": {"best": False},
 }
 

@@ -35,6 +35,7 @@ DEMO = {
         "warmup_window_s": 0.001,
         "warmup_max_s": 0.01,
     },
+    "confirm": {"best": False},
     "profile": {"best": False},
 }
 # Somebody's own checkpoint and images, one of which is cut off; the reference is the first target's run.

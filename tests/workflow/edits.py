@@ -32,6 +32,7 @@ SETTINGS = {
         "warmup_window_s": 0.001,
         "warmup_max_s": 0.01,
     },
+    "confirm": {"best": False},
     "profile": {"best": False},
 }
 

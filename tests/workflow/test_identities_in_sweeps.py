@@ -13,7 +13,7 @@ SETTINGS = {
     "targets": [{"backend": "openvino"}],
     "batch_sizes": [1],
     "accuracy": {"reference_batch_size": 1},
-    **{key: DEMO[key] for key in ("ceilings", "measure", "profile")},
+    **{key: DEMO[key] for key in ("ceilings", "measure", "confirm", "profile")},
     "store": "a store",
 }
 # two shards through the reference and the engine, and what follows

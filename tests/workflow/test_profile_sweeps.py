@@ -1,21 +1,36 @@
-"""Profiles in a sweep, of the best row and of rows that the settings name, and sustained runs: in tables and page."""
+"""The best row in a sweep, measured again and profiled; named rows profiled; sustained runs: in tables and page."""
 
 import csv
 import json
 
+# a head that knows something, and a margin that so few images decide
+LEARNT = {"name": "digits", "demo": {"train_images": 200, "val_images": 40}, "shards": 1}
+MARGIN = {"reference_batch_size": 1, "margin_points": 60}
 ROW = "tiny/onnxruntime/fp32/bs1"
 
 
 def test_the_best_row_and_a_named_one_are_profiled_once(new_project, small):
-    project = new_project({**small, "profile": {"rows": [ROW], "min_time_s": 0.01}})
+    project = new_project(
+        {
+            **small,
+            "dataset": LEARNT,
+            "accuracy": MARGIN,
+            "confirm": {"loads": 1},
+            "profile": {"rows": [ROW], "min_time_s": 0.01},
+        }
+    )
     planned = project.planned()
-    assert (planned["profile_best"], planned["profile_engine"]) == (1, 1)
+    assert (planned["confirm_best"], planned["profile_best"], planned["profile_engine"]) == (1, 1, 1)
     project.sweep()
     results = project.folder / "results"
     best = json.loads((results / "profile" / "tiny" / "best.json").read_text(encoding="utf-8"))
     with open(results / "tables" / "decision.csv", encoding="utf-8", newline="") as stream:
-        (winner,) = [row["backend"] for row in csv.DictReader(stream) if row["fastest_of_model"] == "true"] or ["none"]
-    assert best["smlp"]["backend"] == winner
+        decided = list(csv.DictReader(stream))
+    (winner,) = [row for row in decided if row["fastest_of_model"] == "true"]
+    assert best["smlp"]["backend"] == winner["backend"]
+    confirmed = json.loads((results / "confirm" / "tiny.json").read_text(encoding="utf-8"))
+    assert f"tiny/{winner['backend']}/fp32/bs1" in confirmed["finalists"]
+    assert float(winner["confirmed_images_per_s"]) > 0 and winner["confirmed_loads"] == "1"
     with open(results / "tables" / "profile.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {"onnxruntime"} <= {row["backend"] for row in rows if not row["failed"]}

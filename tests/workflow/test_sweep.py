@@ -166,8 +166,9 @@ PLANNED = {
     "evaluate": EVALUATED,
     "ceilings": {},  # the demo of the tests measures none
     "measure": {**COMPILED, "preprocess_shard": 1, "measure_load": 4, "measure_engine": 4},
-    "sustain": {},  # and runs nothing for minutes
-    "profile": {},  # the demo of tests profiles nothing
+    "confirm": {},  # nor confirms anything
+    "sustain": {},  # nor runs anything for minutes
+    "profile": {},  # nor profiles anything
     "tabulate": {**EVALUATED, "measure_load": 4, "measure_engine": 4, "tabulate": 1},
 }
 

@@ -13,8 +13,6 @@ from typing import Any
 import pandas
 
 from ..core.provenance import Facts
-from . import plausibility, roofs
-from .accuracy import make_accuracy, make_flips
 from .cells import Table, make_table, texts
 from .columns import (
     BACKEND,
@@ -31,10 +29,7 @@ from .columns import (
     frame,
     rows,
 )
-from .decision import make_decision
 from .reader import Record, Target
-from .throughput import make_throughput
-from .verdicts import judge_together
 
 AGREE = 0.10  # operators and latency, as a fraction of the latency
 _PART = 0.05  # from which on a part of the difference is named
@@ -66,32 +61,6 @@ PROFILE = (
     Column("measured_ms", "Float64", "ms"),
     ENGINE,
 )
-
-
-def best_row(
-    of_accuracy: list[Record],
-    of_throughput: list[Record],
-    model: str,
-    reference: Target,
-    familywise: str,
-    ceilings: roofs.Ceilings,
-) -> Any | None:
-    """The fastest of the model's best rows on a real device, as the tables name it; None if there is none."""
-    accuracy = make_accuracy(of_accuracy, reference, {model: []}, {})
-    if familywise == "holm":
-        accuracy = judge_together(accuracy, make_flips(of_accuracy))
-    over = [ceilings.of_record(record) for record in of_throughput]
-    throughput = make_throughput(of_throughput, over)
-    starts = {record.model: record.start_id for record in of_throughput if record.start_id}
-    throughput["implausible"], _ = plausibility.mark(throughput, over, {model: []}, ceilings, starts)
-    decision = make_decision(model, throughput, accuracy, reference)
-    return next(rows(decision[decision["fastest_of_model"]]), None)
-
-
-def row_name(row: Any) -> str:
-    """What a row is called in the settings and in paths."""
-    parts = (row.model, row.backend, row.precision, row.variant, f"bs{row.batch}")
-    return "/".join(part for part in parts if part)
 
 
 def make_profile(records: Iterable[Record], throughput: pandas.DataFrame) -> pandas.DataFrame:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import jsonschema
 import yaml
@@ -46,6 +46,7 @@ _WORDS = {
 _AGAIN = {
     "accuracy": "evaluate again",
     "throughput": "measure again",
+    "confirmation": "confirm again",
     "profile": "profile again",
     "sustained": "run sustain.py again",
     "failure": "make it again",
@@ -162,6 +163,11 @@ def read_profiles(paths: Iterable[Path]) -> list[Record]:
     return [_read_record(path, "profile") for path in paths]
 
 
+def rows_of(contents: Iterable[Any], path: Path) -> list[Record]:
+    """As `read_throughput`, of rows that one file holds, in their order."""
+    return [way for content in contents for way in _ways(_record(content, "throughput", path))]
+
+
 def read_sustained(paths: Iterable[Path]) -> list[Record]:
     """One record per file of sustain.py, in the order of `_ordered`."""
     return _ordered(_read_record(path, "sustained") for path in paths)
@@ -186,7 +192,11 @@ def _ordered(found: Iterable[Record]) -> list[Record]:
 
 
 def _read_record(path: Path, kind: str) -> Record:
-    content = files.read_json(path, "a summary of evaluate.py or measure.py")
+    return _record(files.read_json(path, "a summary of evaluate.py or measure.py"), kind, path)
+
+
+def _record(content: Any, kind: str, path: Path) -> Record:
+    """The record of what a file holds."""
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no summary of evaluate.py or measure.py; check the path")
     # evaluate.py has its facts at the top, measure.py (with ais_bench's keys there) and failures under "smlp"

@@ -20,7 +20,10 @@ from .targets import Cell, Settings, Target
 from .transforms import Transforms
 
 # In the order of data. Each is a rule file, a command, a folder of results and a target of Snakemake.
-STAGES = tuple("retrieve export compile preprocess infer evaluate ceilings measure sustain profile tabulate".split())  # noqa: E501, SIM905
+STAGES = (
+    *("retrieve", "export", "compile", "preprocess", "infer", "evaluate"),
+    *("ceilings", "measure", "confirm", "sustain", "profile", "tabulate"),
+)
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
@@ -69,6 +72,7 @@ class Sweep:
             "evaluate": lambda: [f"results/evaluate/{c.place}/{self.dataset}/bs{c.batch}.json" for c in self.cells],
             "ceilings": lambda: ceilings.files(self._settings),
             "measure": lambda: [self.throughput(cell) for cell in self.cells],
+            "confirm": lambda: [file for model in self.models for file in self.confirmed(model)],
             "sustain": lambda: [*map(sustaining.file, sustaining.cells(self.cells, self._settings, self.imported))],
             "profile": lambda: self.profiles.files(),
         }[stage]()
@@ -367,6 +371,10 @@ class Sweep:
         """The throughput of an engine; of imported results as ais_bench stated it."""
         level = "imported/" if self.imported(cell) else ""
         return f"results/measure/{cell.place}/{level}bs{cell.batch}.json"
+
+    def confirmed(self, model: str) -> list[str]:
+        """What says how fast the model's best rows were when they were measured again."""
+        return [f"results/confirm/{model}.json"] if self._settings["confirm"]["best"] else []
 
     # what the settings say
 

@@ -1,7 +1,6 @@
-"""Profiles by hand: the file that profile_engine.py writes, and the best row that profile_best.py finds."""
+"""Profiles by hand: the file that profile_engine.py writes."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +14,6 @@ from smlp.results.reader import read_profiles
 @pytest.fixture(scope="module")
 def profile_engine(load_command):
     return load_command("profile_engine")
-
-
-@pytest.fixture(scope="module")
-def profile_best(load_command):
-    return load_command("profile_best")
 
 
 def flags(place, *more):
@@ -99,49 +93,3 @@ def _profile_timings(ms):
     from smlp.backends.base import Timings
 
     return Timings([], [ms], [])
-
-
-# --- the best row
-
-
-def results(folder, backend, ms, verdict=None):
-    about = {"model": "tiny", "backend": backend, "precision": "fp32", "batch": 8}
-    scores = {"images": 400, "top1": 80.0, "top5": 90.0, "top1_wilson_low": 76.0, "top1_wilson_high": 83.0}
-    speed = {"images_per_s": 8000 / ms, "latency_ms_mean": ms, "latency_ms_p50": ms, "device": "cpu"}
-    (folder / f"{backend}-accuracy.json").write_text(json.dumps({**about, **scores, "verdict": verdict}))
-    (folder / f"{backend}-speed.json").write_text(json.dumps({"smlp": {**about, **speed}}))
-
-
-def best(folder, profile_best, *rows):
-    output = folder / "best.json"
-    words = ["--model", "tiny", "--output", str(output), "--threads", "1"]
-    for kind, flag in (("accuracy", "--accuracy"), ("speed", "--throughput")):
-        words += [flag, *map(str, sorted(folder.glob(f"*-{kind}.json")))]
-    for row in rows:
-        words += ["--row", row, f"printf '%s' '{row}' > {folder / 'ran'}; true"]
-    status = profile_best.main(words)
-    ran = folder / "ran"
-    return status, ran.read_text() if ran.exists() else None, output
-
-
-def test_the_fastest_row_whose_accuracy_holds_is_profiled(tmp_path, profile_best):
-    results(tmp_path, "pytorch", 50.0)
-    results(tmp_path, "onnxruntime", 20.0, "pass")
-    results(tmp_path, "openvino", 10.0, "fail")
-    names = [f"tiny/{backend}/fp32/bs8" for backend in ("pytorch", "onnxruntime", "openvino")]
-    assert best(tmp_path, profile_best, *names)[:2] == (0, "tiny/onnxruntime/fp32/bs8")
-
-
-def test_a_best_row_of_another_host_is_not_profiled_here(tmp_path, profile_best):
-    results(tmp_path, "pytorch", 50.0)
-    status, ran, output = best(tmp_path, profile_best)
-    assert (status, ran) == (0, None)
-    (record,) = read_profiles([output])
-    assert record.failed == "the best row, tiny/pytorch/fp32/bs8, was measured elsewhere; profile its engine there"
-
-
-def test_without_a_best_row_the_file_says_so(tmp_path, profile_best):
-    results(tmp_path, "openvino", 10.0, "fail")
-    status, ran, output = best(tmp_path, profile_best, "tiny/openvino/fp32/bs8")
-    assert (status, ran) == (0, None)
-    assert "has no best row" in read_profiles([Path(output)])[0].failed

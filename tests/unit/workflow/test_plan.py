@@ -77,6 +77,7 @@ def test_every_stage_has_its_files():
         "evaluate": [f"results/evaluate/m/{name}/fp32/digits/bs2.json" for name in ("pytorch", "onnxruntime")],
         "ceilings": ["results/ceilings/cpu.json"],
         "measure": [f"results/measure/m/{name}/fp32/bs2.json" for name in ("pytorch", "onnxruntime")],
+        "confirm": ["results/confirm/m.json"],
         "sustain": [],
         "profile": ["results/profile/m/best.json"],
     }

@@ -74,6 +74,7 @@ def test_defaults_are_filled_in():
         "accuracy": {"margin_points": 1.0, "familywise": "none", "reference_batch_size": 8},
         "decision": {"latency_percentile": 99},
         "ceilings": {"measure": True, "time_s": 2},
+        "confirm": {"best": True, "loads": 3, "finalists": 3},
         "profile": {"best": True, "rows": [], "min_time_s": 5},
         "measure": {
             "loads": 3,
