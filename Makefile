@@ -44,7 +44,7 @@ why: setup
 # Whole sweeps and everything else at the same time: each leaves a processor idle half of the time. `set -m`: what runs in
 # the background would ignore Ctrl-C, and so would the commands that its tests interrupt.
 # Sweeps that copy a finished one (fixtures of tests/workflow/conftest.py) stay together.
-BESIDE := $(patsubst %,tests/workflow/test_%.py,kills slurm)
+BESIDE := tests/workflow/test_slurm.py
 SWEEPS := tests/workflow $(BESIDE:%=--ignore=%)
 OTHERS := --ignore=tests/workflow
 test: lint
