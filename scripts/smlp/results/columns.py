@@ -272,6 +272,7 @@ DECISION = (
     Column("reference_images_per_s", "Float64", "images/s"),
     Column("reference_stable", "boolean"),
     Column("ratio_stable", "boolean"),
+    Column("ratio_confirmed", "boolean"),
     Column(
         "ratio_to_reference",
         "Float64",

@@ -70,6 +70,7 @@ def make_decision(
     of_both = table["conditions"].map(base["confirmed_stable"]).astype("boolean")
     steady = table["stable"] & table["reference_stable"]
     table["ratio_stable"] = steady.mask(both, table["confirmed_stable"] & of_both)
+    table["ratio_confirmed"] = both
     table["reference_images_per_s"] = table["reference_images_per_s"].mask(both, again)
     table["device"] = [str(device_of(row.device, row.processor)) for row in rows(table)]
     constant = {
@@ -230,15 +231,15 @@ def make_decision_table(table: pandas.DataFrame, unconfirmed: Sequence[str] = ()
     first = next(rows(table))
     limit, reference, decided = first.latency_ms_max, first.reference, table["backend"].notna()
     unstable, of_unstable = is_unstable(table), table["ratio_stable"].eq(False).fillna(False)
-    again = table["confirmed_stable"].eq(False).fillna(False)
+    of_again = table["confirmed_stable"].eq(False).fillna(False)
     shown = texts(DECISION, table)
     shown.loc[table["emulated"], "device"] += EMULATED_MARK
     shown.loc[is_marked(table), "device"] += f" {MARK}"
     shown.loc[~decided, "backend"] = "none"
     shown.loc[unstable, "images_per_s"] += UNSTABLE_MARK
     shown.loc[of_unstable & table["ratio_to_reference"].notna(), "ratio_to_reference"] += UNSTABLE_MARK
-    if again.any():
-        shown.loc[again, "confirmed_images_per_s"] += UNSTABLE_MARK
+    if of_again.any():
+        shown.loc[of_again, "confirmed_images_per_s"] += UNSTABLE_MARK
     shown.loc[decided, "latency_ms"] += " (" + table["latency_percentile"] + ")"
     shown.loc[table["verdict"].eq("reference").fillna(False), "drop_points"] = "reference"
     notes = [_overall(table)]
@@ -254,12 +255,14 @@ def make_decision_table(table: pandas.DataFrame, unconfirmed: Sequence[str] = ()
             f"limit: the latency of a batch as shown, the same percentile of all rows, is at most {limit:g} ms; "
             "decision.latency_percentile in the settings."
         )
-    bases = unique(table.loc[~is_marked(table), "reference_images_per_s"].dropna())
-    if bases:
-        notes.append(f"ratio: to the best images/s of {reference}, {bases[0]:.1f}.")
+    again = table["ratio_confirmed"].eq(True).fillna(False)
+    for what, which in (("ratio", ~again), ("ratio of a confirmed figure", again)):
+        bases = unique(table.loc[which & ~is_marked(table), "reference_images_per_s"].dropna())
+        measured = ", measured again too" if which is again else ""
+        notes += [f"{what}: to the best images/s of {reference}{measured}, {base:.1f}." for base in bases[:1]]
     if is_marked(table).any():
         notes.append(f"{MARK}: under other conditions than most rows; its ratio is to the reference under the same.")
-    if (unstable | of_unstable | again).any():
+    if (unstable | of_unstable | of_again).any():
         notes.append(f"{UNSTABLE_MARK}: unstable, or a ratio of such; measure again on an idle machine first.")
     if table["emulated"].any():
         notes.append("(emulated): its speed means nothing; it enters no ratio and is never the fastest row.")

@@ -105,6 +105,8 @@ def test_the_tables_show_it_with_its_marks(tmp_path):
         "fastest row of smlpnet_tiny: onnxruntime fp32, batch size 1, on cpu (Testor 9000): 38.5* images/s, measured "
         "again (40.0 in the sweep), 3.50* times the best of pytorch fp32, verdict pass."
     ) in text
+    assert "- ratio: to the best images/s of pytorch fp32, 10.0.\n" in text
+    assert "- ratio of a confirmed figure: to the best images/s of pytorch fp32, measured again too, 11.0.\n" in text
     assert "- not confirmed: a row was measured elsewhere.\n" in text
     assert "fp32, measured again: other processes took 30% of the processors." in text
     (row, _) = sweep.rows("decision.csv")
