@@ -13,7 +13,6 @@ and --output added: the command of scripts/measure.py. They take turns: in every
 from __future__ import annotations
 
 import argparse
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,10 +66,9 @@ def _measure(names: Sequence[str], commands: dict[str, str], flags: Any, scratch
             cli.say(f"round {number + 1} of {flags.loads}: {name}")
             output = scratch / str(place) / f"load-{number}.json"
             output.parent.mkdir(exist_ok=True)
-            words = f'{commands[name]} --threads {flags.threads} --where {flags.where} --output "$0"'
-            done = subprocess.run(["bash", "-c", f"set -euo pipefail; {words}", str(output)])
-            if done.returncode:
-                raise UserError(f"{name}: its command ended with status {done.returncode}, see what it said above")
+            status = best.run(commands[name], ["--threads", str(flags.threads), "--where", flags.where], output)
+            if status:
+                raise UserError(f"{name}: its command ended with status {status}, see what it said above")
             loads[name].append(output)
     return loads
 

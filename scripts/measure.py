@@ -347,7 +347,7 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
-    parser.add_argument("--input", required=True, help="folder of .bin or .npy files with real images, or a comma list")
+    aisbench.add_images_flag(parser)
     parser.add_argument("--output", type=Path, required=True, help="summary to write, ending in .json")
     parser.add_argument("--min_time_s", type=cli.positive_number, default=10, help="measure at least this long")
     parser.add_argument("--min_runs", type=cli.positive_int, default=100, help="and at least this often")
@@ -360,10 +360,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_device_flags(parser)
     flags = parser.parse_args(argv)
-    if flags.output.suffix != ".json":
-        raise UserError(
-            f"--output {flags.output}: a name ending in .json was expected; the latencies take the same stem"
-        )
+    cli.require_json(flags.output, "; the latencies take the same stem")
     return flags
 
 

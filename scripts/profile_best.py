@@ -12,7 +12,6 @@ scripts/profile_engine.py. If there is no best row, or it was measured elsewhere
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         facts = RunFacts(flags.model, row.backend, row.precision, row.variant or "", row.batch)
         return _without(flags, facts, f"the best row, {name}, was measured elsewhere; profile its engine there")
     cli.say(f"{flags.model}: the best row is {name}")
-    command = f'{commands[name]} --threads {flags.threads} --output "$0"'
-    return subprocess.run(["bash", "-c", f"set -euo pipefail; {command}", str(flags.output)]).returncode
+    return best.run(commands[name], ["--threads", str(flags.threads)], flags.output)
 
 
 def _without(flags: argparse.Namespace, facts: RunFacts, reason: str) -> int:

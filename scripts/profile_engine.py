@@ -153,12 +153,11 @@ def summary_lines(facts: Facts) -> list[str]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
-    parser.add_argument("--input", required=True, help="folder of .bin or .npy files with real images, or a comma list")
+    aisbench.add_images_flag(parser)
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--min_time_s", type=cli.positive_number, default=5, help="profile at least this long")
     flags = parser.parse_args(argv)
-    if flags.output.suffix != ".json":
-        raise UserError(f"--output {flags.output}: a name ending in .json was expected")
+    cli.require_json(flags.output)
     return flags
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from smlp import backends
 from smlp.backends.base import Engine, EngineFailure, batch_size_of, failure_record
 from smlp.core import cli, disturbance, files, host, lock, provenance
-from smlp.core.cli import UserError
 from smlp.core.energy import Meter
 from smlp.core.provenance import Facts
 from smlp.core.runs import RunFacts
@@ -136,14 +135,13 @@ def summary_line(facts: Facts) -> str:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     aisbench.add_engine_flags(parser)
-    parser.add_argument("--input", required=True, help="folder of .bin or .npy files with real images, or a comma list")
+    aisbench.add_images_flag(parser)
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--sustained_s", type=cli.positive_number, default=600, help="how long to run")
     measure.add_warmup_flags(parser)
     measure.add_device_flags(parser)
     flags = parser.parse_args(argv)
-    if flags.output.suffix != ".json":
-        raise UserError(f"--output {flags.output}: a name ending in .json was expected; the series takes the same stem")
+    cli.require_json(flags.output, "; the series takes the same stem")
     return flags
 
 

@@ -11,6 +11,7 @@ import faulthandler
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from . import environment, host
@@ -110,6 +111,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     pass
+
+
+def require_json(output: Path, more: str = "") -> None:
+    """Raise UserError unless the flag --output names a JSON file. more: what else is said, as which files follow it."""
+    if output.suffix != ".json":
+        raise UserError(f"--output {output}: a name ending in .json was expected{more}")
 
 
 def positive_int(text: str) -> int:

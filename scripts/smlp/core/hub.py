@@ -42,9 +42,10 @@ class Fetched(NamedTuple):
     revision: str
 
 
-def is_remote(source: str) -> bool:
-    """Whether a source is no file of this machine: a URL, of the hub, or published by timm."""
-    return "://" in source or source.startswith((PREFIX, TIMM))
+def is_remote(source: str, kind: str = "checkpoint") -> bool:
+    """Whether a source of this kind of file is none of this machine: a URL, of the hub, or published by timm."""
+    elsewhere = {"checkpoint": (PREFIX, TIMM), "onnx": (PREFIX,)}.get(kind, ())
+    return "://" in source or source.startswith(elsewhere)
 
 
 def published_name(source: str) -> str:

@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 from ..core.cli import UserError
 from . import zips
 from .label_files import class_of
-from .pictures import count_others, is_by_system, is_image
+from .pictures import count_others, is_by_system, is_image, relative
 
 SUFFIX = ".tar"
 SUFFIXES = (SUFFIX, zips.SUFFIX)
@@ -225,7 +225,7 @@ def _checked(where: str, member: tarfile.TarInfo) -> str:
         problem = "is no name"
     if problem:
         raise UserError(f"{where}: {member.name[:200]} {problem}; pack the archive anew, with plain files only")
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    return relative(name)
 
 
 def _check_end(where: str, stream: IO[bytes], offset: int) -> None:

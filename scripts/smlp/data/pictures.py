@@ -37,6 +37,11 @@ _BY_SYSTEMS = frozenset(
 )
 
 
+def relative(name: str) -> str:
+    """The name of a file in an archive as a path from the archive, without what leads nowhere."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
 class Picture(NamedTuple):
     """One image as the data set's own files state it.
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 
 from ..core.cli import UserError
+from .pictures import relative
 
 SUFFIX = ".zip"
 # The part of a local header that all have; at its end the lengths of the name and of what follows it (APPNOTE 4.3.7).
@@ -50,7 +51,7 @@ def read(path: str, name: str, offset: int, size: int, compressed: int, crc: int
         except zlib.error:
             content = b""
     # the directory at the end, which the name is from, has no checksum of its own
-    is_it = header.startswith(_HEADER) and _relative(own_name) == name
+    is_it = header.startswith(_HEADER) and relative(own_name) == name
     if not is_it or len(content) != size or zlib.crc32(content) != crc:
         raise UserError(f"{path}: {name} is damaged; fetch the archive again")
     return content
@@ -81,8 +82,4 @@ def _checked(path: str, member: zipfile.ZipInfo) -> str:
         problem = f"would become {member.file_size:,} bytes out of {member.compress_size:,}"
     if problem:
         raise UserError(f"{path}: {member.filename[:200]} {problem}; pack the archive anew, with plain files only")
-    return _relative(name) + "/" * is_folder
-
-
-def _relative(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    return relative(name) + "/" * is_folder

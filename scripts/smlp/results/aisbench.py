@@ -49,6 +49,11 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images_flag(parser: argparse.ArgumentParser) -> None:
+    """The images of a command that runs an engine again and again."""
+    parser.add_argument("--input", required=True, help="folder of .bin or .npy files with real images, or a comma list")
+
+
 def facts_of_run(asked: RunFacts, backend: Backend, engine: Engine, batch_size: int) -> RunFacts:
     """The facts of a run that took place: what was asked for, and what the opened engine turned out to be."""
     return dataclasses.replace(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,6 @@ import pandas
 
 from .. import backends
 from ..core import cli
-from ..core.cli import UserError
 from . import plausibility, roofs
 from .accuracy import make_accuracy, make_flips
 from .columns import PERCENTILES, rows
@@ -67,6 +68,12 @@ def name(row: Any) -> str:
     return "/".join(part for part in parts if part)
 
 
+def run(command: str, flags: Sequence[str], output: Path) -> int:
+    """Run what a row's --row says, with these flags and --output added; the exit status."""
+    words = f'{command} {shlex.join(flags)} --output "$0"'
+    return subprocess.run(["bash", "-c", f"set -euo pipefail; {words}", str(output)]).returncode
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the best row is chosen from, how, and what runs each row."""
     parser.add_argument("--model", required=True, help="the model's name in tables")
@@ -111,6 +118,5 @@ def add_limit_flags(parser: argparse.ArgumentParser) -> None:
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags. Raises UserError if the output is no JSON file."""
     flags = parser.parse_args(argv)
-    if flags.output.suffix != ".json":
-        raise UserError(f"--output {flags.output}: a name ending in .json was expected")
+    cli.require_json(flags.output)
     return flags

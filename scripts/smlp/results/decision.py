@@ -144,8 +144,10 @@ def finalists(
         real = candidates[candidates["eligible"] & ~candidates["emulated"] & candidates["other_conditions"].eq("")]
         within = real if latency_ms_max is None else real[(real["latency_ms"] <= latency_ms_max).fillna(False)]
         near = within[within["images_per_s"] >= (1 - _NEAR) * within["images_per_s"].max()]
-        engines = {_names(row): row for row in reversed(list(rows(_ordered(near))))}
-        first = sorted(engines.values(), key=lambda row: -row.images_per_s)[:count]
+        engines: dict[tuple[Any, ...], Any] = {}
+        for row in rows(_ordered(near)):
+            engines.setdefault(_names(row), row)
+        first = list(engines.values())[:count]
         own = rows(_ordered(real[real["is_reference"]]).head(1)) if first else ()
         for row in (*first, *own):
             found.setdefault(_names(row), row)
@@ -176,7 +178,7 @@ def _names(row: Any) -> tuple[Any, ...]:
 
 def _ordered(table: pandas.DataFrame, by: str = "images_per_s") -> pandas.DataFrame:
     """The rows, the highest throughput first; of equals the smaller batch size, then the earlier row."""
-    return table.sort_values([by, "batch"], ascending=[False, True], kind="stable", na_position="last")
+    return table.sort_values([by, "batch"], ascending=[False, True], kind="stable")
 
 
 def _fastest(table: pandas.DataFrame) -> int | None:

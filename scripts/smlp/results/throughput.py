@@ -187,10 +187,11 @@ def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collectio
             "throughput way: several requests at once, each on a batch of its own, counted by the wall clock; "
             "the other columns: one request at a time."
         )
-    notes += _notes_of_disturbed(lines)
-    notes += _notes_of_conditions(lines)
     measured = pandas.concat([line.rows for line in lines])
-    notes += sustained_tables.notes(measured[measured["way"] == LATENCY_WAY])
+    in_latency_way = measured[measured["way"] == LATENCY_WAY]
+    notes += _notes_of_disturbed(measured)
+    notes += _notes_of_conditions(in_latency_way)
+    notes += sustained_tables.notes(in_latency_way)
     if any(line.emulated for line in lines):
         notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
     notes += [note for line in lines if not line.published for note in _measured_note(line)]
@@ -230,9 +231,8 @@ def _best_cell(line: Line, reasons: Footnotes) -> str:
     return NONE if batch is None else f"{_rate(line, batch, reasons)} (bs {batch})"
 
 
-def _notes_of_disturbed(lines: Sequence[Line]) -> list[str]:
+def _notes_of_disturbed(measured: pandas.DataFrame) -> list[str]:
     """What is known against unstable rows, once for all rows of which the same is known."""
-    measured = pandas.concat([line.rows for line in lines])
     found: dict[str, list[str]] = {}
     for row in rows(measured[is_unstable(measured)]):
         name = way_name(Target(row.backend, row.precision, row.variant), row.way)
@@ -245,10 +245,8 @@ def _notes_of_disturbed(lines: Sequence[Line]) -> list[str]:
     ]
 
 
-def _notes_of_conditions(lines: Sequence[Line]) -> list[str]:
+def _notes_of_conditions(measured: pandas.DataFrame) -> list[str]:
     """What differs in marked rows, once for all rows in which the same differs, and what measures them anew."""
-    measured = pandas.concat([line.rows for line in lines])
-    measured = measured[measured["way"] == LATENCY_WAY]
     threads = measured.loc[~is_marked(measured), "threads"].max()
     found: dict[str, list[Any]] = {}
     for row in rows(measured[is_marked(measured)]):

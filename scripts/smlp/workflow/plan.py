@@ -83,8 +83,7 @@ class Sweep:
         """The user's checkpoint, ONNX file or ready-made engine, which is watched; what a server has is no file."""
         entry = self._models[model][kind]
         source = (entry if batch is None else entry[int(batch)])["source"]
-        elsewhere = {"checkpoint": (hub.PREFIX, hub.TIMM), "onnx": (hub.PREFIX,)}.get(kind, ())
-        if source == "demo" or "://" in source or source.startswith(elsewhere):
+        if source == "demo" or hub.is_remote(source, kind):
             return []
         if not Path(source).is_file():
             raise UserError(f"models.{model}.{kind}: {source}: no such file; give the path or URL of your file")

@@ -188,7 +188,6 @@ def _complete_model(settings: Settings, name: str, model: Settings) -> None:
     for key in ("checkpoint", "onnx"):
         if isinstance(model.get(key), str):
             model[key] = {"source": model[key]}
-    for key in ("checkpoint", "onnx"):
         source = model.get(key, {}).get("source", "")
         if source.startswith(hub.PREFIX):
             try:

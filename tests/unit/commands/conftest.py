@@ -1,6 +1,7 @@
 """Fixtures of several commands' tests: engines and bins to run infer.py on."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,21 @@ def infer(load_command):
 def place(tmp_path, mixer_onnx):
     """A folder with engines bs1.onnx and bs4.onnx, and functions to fill bins and run."""
     return Place(tmp_path / "a place", mixer_onnx)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that engines of this test spend; nothing else takes any."""
+
+    class Clock:
+        now_s = 100.0
+
+        def perf_counter(self):
+            return self.now_s
+
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock.perf_counter)
+    return clock
 
 
 class Place:

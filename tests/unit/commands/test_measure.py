@@ -5,7 +5,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,21 +24,6 @@ SIZE = (3, 4, 4)
 @pytest.fixture(scope="module")
 def measure(load_command):
     return load_command("measure")
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The time that engines of this test spend; nothing else takes any."""
-
-    class Clock:
-        now_s = 100.0
-
-        def perf_counter(self):
-            return self.now_s
-
-    clock = Clock()
-    monkeypatch.setattr(time, "perf_counter", clock.perf_counter)
-    return clock
 
 
 class Scripted(Engine):

@@ -1,7 +1,6 @@
 """Sustained runs by hand: how slots are kept, and the file and series that sustain.py writes."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -20,17 +19,6 @@ from smlp.results.sustained_tables import courses
 @pytest.fixture(scope="module")
 def sustain(load_command):
     return load_command("sustain")
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The time that engines of this test spend; nothing else takes any."""
-
-    class Clock:
-        now_s = 100.0
-
-    monkeypatch.setattr(time, "perf_counter", lambda: Clock.now_s)
-    return Clock
 
 
 def flags(place, *more):
