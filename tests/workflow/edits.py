@@ -15,7 +15,7 @@ OLD_S = 1_000_000_000
 
 SETTINGS = {
     "models": {"net": {"model_name": "test_resnet", "num_classes": 4, "checkpoint": "inputs/net.pth"}},
-    "dataset": {"name": "photos", "root": "inputs/images", "shards": 2},
+    "dataset": {"name": "photos", "root": "inputs/images", "shards": 1},
     "targets": [{"backend": "toy"}, {"backend": "toy", "precision": "int8"}],
     "backends": {"toy": {}},
     "batch_sizes": [1],
@@ -100,7 +100,7 @@ KNOBS = {
     "batch_sizes": setting("batch_sizes", values=([1], [1, 2], [2])),
     "reference_batch_size": setting("accuracy", "reference_batch_size", values=(1, 2)),
     "margin": setting("accuracy", "margin_points", values=(1.0, 60.0)),
-    "shards": setting("dataset", "shards", values=(2, 1)),
+    "shards": setting("dataset", "shards", values=(1, 2)),
     "layout": setting("dataset", "layout", values=("files", "packed")),
     "pixels": setting("dataset", "pixels", values=("float32", "uint8")),
     "decision": setting("decision", "latency_ms_max", values=(None, 1.5)),

@@ -6,6 +6,7 @@ or by the module that makes the table.
 
 from __future__ import annotations
 
+import collections
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -325,7 +326,10 @@ def printable(text: str) -> str:
 
 def rows(table: pandas.DataFrame) -> Iterator[Any]:
     """The rows as named tuples of plain values; NA is None."""
-    return table.astype(object).where(table.notna(), None).itertuples(index=False)
+    # by columns, since pandas takes three times as long to bring all of them to one dtype first
+    columns = (zip(column.tolist(), column.isna()) for _, column in table.items())
+    values = ([None if missing else value for value, missing in column] for column in columns)
+    return map(collections.namedtuple("Row", table.columns, rename=True)._make, zip(*values))
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

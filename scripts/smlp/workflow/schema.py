@@ -26,7 +26,8 @@ _TEXT: Facts = {"type": "string", "minLength": 1}
 
 def whole() -> Facts:
     """The schema of a configuration file, the sections of all backends in it."""
-    schema: Facts = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C if PyYAML has it: eight times as fast
+    schema: Facts = yaml.load(FILE.read_text(encoding="utf-8"), Loader=loader)
     settings = schema["properties"]
     settings["backends"]["properties"] = {backend.name: _section(backend) for backend in backends.every()}
     model = settings["models"]["additionalProperties"]["properties"]
