@@ -2,31 +2,37 @@
 
     python check.py requirements.lock <file that a finished installation leaves>
 
-A package counts as present when its metadata has the version and its modules can be found; nothing is imported.
+A package counts as present if its metadata has the version, and as whole if each of the files and folders that it put
+beside others is there. Nothing is imported, and pip's own lists are read as text: every `make` waits for this.
 """
 
-import importlib.util
-import os
+import re
 import sys
-from importlib import metadata
+import sysconfig
+from pathlib import Path
 
 
 def main(lock: str, finished: str) -> int:
-    with open(lock) as stream:
-        lines = [line.split("#")[0].strip() for line in stream]
-    pins = dict(line.split("==") for line in lines if line)
-    present = {name: _version(name) for name in pins}
-    modules = [name for name in metadata.packages_distributions() if not name.startswith("_")]
-    if not os.path.exists(finished) or any(importlib.util.find_spec(name) is None for name in modules):
+    lines = [line.split("#")[0].strip() for line in Path(lock).read_text().splitlines()]
+    pins = [line.split("==") for line in lines if line]
+    site = Path(sysconfig.get_path("purelib"))
+    present, tops = {}, set()
+    for folder in site.glob("*.dist-info"):
+        name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
+        present[_normal(name)] = version.split("+")[0]  # a build such as +cpu is the same version
+        record = folder / "RECORD"
+        if not record.exists():
+            return 2
+        tops |= {line.split(",")[0].split("/")[0] for line in record.read_text(encoding="utf-8").splitlines()}
+    # bytecode may be removed
+    if not Path(finished).exists() or any(not (site / top).exists() for top in tops - {"__pycache__"}):
         return 2
-    return int(any(present[name] != version for name, version in pins.items()))
+    return int(any(present.get(_normal(name)) != version for name, version in pins))
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name).split("+")[0]  # a build such as +cpu is the same version
-    except metadata.PackageNotFoundError:
-        return "absent"
+def _normal(name: str) -> str:
+    """The one form of a package's name (packaging.python.org: Names and normalization)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,6 @@ cd "$(dirname "$0")/.."
 
 lock=envs/requirements.lock
 finished=.venv/finished
-python=$(command -v "${PYTHON:-python3.11}" || command -v python3 || true)
-if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-    echo "error: Python 3.11 is needed and was not found; install it, or say where it is: make PYTHON=/path/to/python3.11" >&2
-    exit 1
-fi
 
 state() {
     .venv/bin/python envs/check.py "$lock" "$finished" >/dev/null 2>&1 && echo right && return
@@ -17,6 +12,12 @@ state() {
 }
 
 [ "$(state)" = right ] && exit 0
+
+python=$(command -v "${PYTHON:-python3.11}" || command -v python3 || true)
+if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+    echo "error: Python 3.11 is needed and was not found; install it, or say where it is: make PYTHON=/path/to/python3.11" >&2
+    exit 1
+fi
 
 echo "setting up .venv from $lock (once; some minutes)" >&2
 # Two `make` at once must not install into each other.
