@@ -1,4 +1,4 @@
-# make sweep   set up, run the sweep of config.yaml, print both tables and where the report is
+# make sweep   set up, run the sweep of config.yaml, print the answer, both tables and where the report is
 # make why     what a sweep would run again, and which input, setting or code has changed
 # make test    set up, lint, run every test
 # make compare BASE=<folder or entry>   whether results/ got worse than that
@@ -28,8 +28,8 @@ doctor: setup
 
 sweep: setup
 	@$(SNAKEMAKE) --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
-	@echo; cat results/tables/accuracy.md; echo; cat results/tables/throughput.md
-	@echo; echo "Report: $(CURDIR)/results/tables/report.html"
+	@echo; $(VENV_PYTHON) scripts/show.py results/tables/answer.md results/tables/accuracy.md results/tables/throughput.md
+	@echo "Report: $(CURDIR)/results/tables/report.html"
 
 # BASE: results, an entry of a history or a folder of entries. HEAD: what to judge. FLAGS: more, such as --remeasure.
 # Ends with an error if anything got worse.

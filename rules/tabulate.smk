@@ -22,6 +22,7 @@ rule tabulate:
         schema="resources/results.schema.yaml",
         template="resources/report.html.j2",
     output:
+        "results/tables/answer.md",
         multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),
         multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),

@@ -2,11 +2,14 @@
 
 Reads the JSON files of evaluate.py (--accuracy) and measure.py (--throughput) and the published figures. Models and
 targets (backend, precision, variant) appear in the order of the files. Writes into --output_dir:
-  accuracy.csv, .parquet, .md   one row per model, target and batch size, with two separate drops:
+  answer.md                     in words: what to deploy on each device, and what keeps that from being certain
+  accuracy.csv, .parquet        one row per model, target and batch size, with two separate drops:
                                 published -> reference (weights, preprocessing), reference -> engine (conversion)
+  accuracy.md                   of these one row per engine, if all its batch sizes do the same
   throughput.csv, .parquet      one row per model, target, batch size and way of running, with all that was measured
   throughput.md                 the model-zoo guide's table for each model: batch sizes down, targets across; the best
-                                row per device and precision whose accuracy holds; ratios
+                                row per device and precision whose accuracy holds; ratios;
+                                what others published
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
                                 (--confirmed: as they were measured again)
   throughput.png, .svg          images/s against batch size
@@ -16,7 +19,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
   roofline.png, .svg            operations a second against operations per byte, under the device's roofs
   flips.csv, .parquet           every image whose top-1 class the engine changed
   report.html                   all of it in one file
-The same files give the same tables and plots, byte for byte. --print shows both tables.
+The same files give the same tables and plots, byte for byte. --print shows the answer and both tables.
 With --history the sweep is added to a folder of finished sweeps, and the page says what changed since the last one.
 
   scripts/tabulate.py --accuracy acc/*.json --throughput perf/*.json --output_dir results/tables --print
@@ -43,7 +46,16 @@ from smlp.core import cli, files, lock
 from smlp.core.cli import UserError
 from smlp.core.provenance import Facts
 from smlp.results import best, finished, history, plausibility, roofs, series, sustained_tables
-from smlp.results.accuracy import lost_batches, make_accuracy, make_accuracy_table, make_flips, published_notes
+from smlp.results.accuracy import (
+    lost_batches,
+    make_accuracy,
+    make_accuracy_details,
+    make_accuracy_tables,
+    make_flips,
+    published_notes,
+)
+from smlp.results.answer import make_answers
+from smlp.results.answer import markdown as answer_text
 from smlp.results.columns import ACCURACY, DECISION, FLIPS, frame, printable, unique
 from smlp.results.confirmed import read_confirmed
 from smlp.results.decision import make_decision, make_decision_table
@@ -91,7 +103,7 @@ def tabulate(flags: argparse.Namespace) -> None:
         accuracy = judge_together(accuracy, flips)
     ceilings = roofs.read(flags.ceilings, flags.graphs, flags.ceiling_sheet, flags.chip)
     over = [ceilings.of_record(record) for record in of_throughput]
-    throughput = make_throughput(of_throughput, over)
+    throughput = make_throughput(of_throughput, over, dict(flags.chip))
     starts = {record.model: record.start_id for record in of_accuracy + of_throughput if record.start_id}
     throughput["implausible"], doubts = plausibility.mark(throughput, over, published, ceilings, starts)
     of_sustained = read_sustained(flags.sustained)
@@ -114,19 +126,27 @@ def tabulate(flags: argparse.Namespace) -> None:
     profile = make_profile(read_profiles(flags.profile), throughput)
     profile_tables = make_profile_tables(profile)
     notes = multiplicity_notes(accuracy, flips, flags.familywise) + published_notes(of_accuracy, accuracy, published)
-    accuracy_table = make_accuracy_table(accuracy, notes)
+    accuracy_tables = make_accuracy_tables(accuracy, notes)
+    answers = [
+        found
+        for model, of_model in decisions.items()
+        for found in make_answers(
+            model, of_model, throughput, accuracy, own_references.get(model, reference), of_throughput
+        )
+    ]
     throughput_tables = []
     for model, found in decisions.items():
         own = own_references.get(model, reference)
         no_base = lost_batches(accuracy, model, own) if lines[model][0].target == own else ()
-        rates, *ratios = make_throughput_tables(model, lines[model], no_base)
+        rates, *others = make_throughput_tables(model, lines[model], no_base)
         missing = confirmed.missing.get(model, ())
         best_rows = [make_decision_table(table, missing) for table in found if len(table)]
-        throughput_tables += [rates, *best_rows, *ratios]
+        throughput_tables += [rates, *best_rows, *others]
     if table_of_ceilings := roofs.make_table(over):
         throughput_tables.append(table_of_ceilings)
     contents: dict[str, str | bytes] = {
-        "accuracy.md": markdown([accuracy_table]),
+        "answer.md": answer_text(answers),
+        "accuracy.md": markdown(accuracy_tables),
         "throughput.md": markdown(throughput_tables),
         "profile.md": markdown(profile_tables) if profile_tables else "nothing was profiled\n",
     }
@@ -154,9 +174,10 @@ def tabulate(flags: argparse.Namespace) -> None:
         entry = finished.make_entry(*records, flags.references, flags.settings, "this sweep")
         sections += series.make_sections(entry, history.read_all(flags.history, series.NEWEST))
     contents["report.html"] = make_report(
-        [accuracy_table, *throughput_tables],
+        answers,
+        [*accuracy_tables, *throughput_tables],
         {name: contents[f"{name}.svg"].decode() for name in drawn},
-        make_detail_table(throughput),
+        [make_accuracy_details(accuracy), make_detail_table(throughput)],
         flips,
         of_accuracy + of_throughput,
         sections,
@@ -168,7 +189,7 @@ def tabulate(flags: argparse.Namespace) -> None:
         history.append(flags.history, entry)
     if flags.print:
         sys.stdout.reconfigure(errors="replace")  # a terminal without → is no reason to fail
-        print(contents["accuracy.md"], contents["throughput.md"], sep="\n", end="")
+        print(*(contents[f"{name}.md"] for name in ("answer", "accuracy", "throughput")), sep="\n", end="")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -248,7 +269,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--settings", type=_settings, metavar="JSON", help="settings of the sweep, for the history")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for tables, plots and report")
-    parser.add_argument("--print", action="store_true", help="show both tables")
+    parser.add_argument("--print", action="store_true", help="show the answer and both tables")
     return parser.parse_args(argv)
 
 

@@ -28,6 +28,7 @@ PUBLISHED = reader.read_published(ROOT / "resources" / "published.csv")
 
 
 OUTPUTS = {
+    "answer.md",
     "accuracy.csv",
     "accuracy.md",
     "accuracy.parquet",

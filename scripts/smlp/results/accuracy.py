@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas
 
@@ -104,27 +105,100 @@ def make_flips(records: Iterable[Record]) -> pandas.DataFrame:
     return frame(FLIPS, [{**flip, **record.identity} for record in records for flip in record.facts.get("flips") or ()])
 
 
-def make_accuracy_table(table: pandas.DataFrame, more_notes: Iterable[str] = ()) -> Table:
-    """The accuracy table for people, from what `make_accuracy` found."""
-    failed, notes = table["failed"].notna(), Footnotes()
+def make_accuracy_details(table: pandas.DataFrame) -> Table:
+    """Every row of what `make_accuracy` found, for the page."""
     shown = texts(ACCURACY, table)
     shown.loc[table["emulated"], "backend"] += EMULATED_MARK
-    shown.loc[table["is_reference"], "verdict"] = "reference"
-    shown.loc[shown["verdict"] == "", "verdict"] = NONE
-    for place in table.index[table["images_of"].notna() & table["images"].notna()]:
-        shown.at[place, "images"] = f"{table.at[place, 'images']:,} of {table.at[place, 'images_of']:,}"
-    for place in table.index[failed | table["verdict_reason"].notna()]:
-        row = shown.loc[place]
-        target = " ".join(filter(None, (row["backend"], row["precision"], table.at[place, "variant"])))
-        about = f"{row['model']}, {target}, batch size {row['batch']}"
-        if failed[place]:
-            shown.at[place, "top1"] = f"failed {notes.mark(f'{about}: ' + table.at[place, 'failed'])}"
-            continue
-        if row["verdict"] in (NONE, "reference"):  # the reason is the reference's, one for all engines
-            about = row["model"]
-        reason = notes.mark(f"{about}: {table.at[place, 'verdict_reason']}")
-        shown.at[place, "verdict"] = f"{row['verdict'].replace(NONE, 'none')} {reason}"
-    return make_table("Accuracy", ACCURACY, shown, [*notes.lines(), *_notes(table), *more_notes])
+    shown["verdict"] = _verdicts(table)
+    shown["images"] = _images(table)
+    return make_table("Accuracy in detail", ACCURACY, shown)
+
+
+def make_accuracy_tables(table: pandas.DataFrame, more_notes: Iterable[str] = ()) -> list[Table]:
+    """The accuracy tables for people, one per model: a row is an engine at all batch sizes at which it does the same.
+
+    more_notes: below the last of them.
+    """
+    tables = [_of_model(own) for _, own in table.groupby("model", sort=False)]
+    if tables:
+        tables[-1].notes.extend([*_notes(table), *more_notes])
+    return tables
+
+
+def _of_model(table: pandas.DataFrame) -> Table:
+    """One model's table, from its rows."""
+    table = table.assign(images=_images(table), verdict=_verdicts(table))
+    alike: dict[str, dict[Any, list[int | None]]] = {}
+    for row in rows(table[[column for column in table if column != "engine_id"]]):
+        name = str(Target(row.backend, row.precision, row.variant or "")) + EMULATED_MARK * row.emulated
+        alike.setdefault(name, {}).setdefault(row._replace(batch=None, device=None), []).append(row.batch)
+    footnotes, found = Footnotes(), []
+    for name, groups in alike.items():
+        for row, batches in groups.items():
+            which = _batches(batches, is_all=len(groups) == 1)
+            top1, verdict = _interval(row, "top1", "top1_wilson", ".2f"), row.verdict
+            about = f"{name}, batch size {which}"
+            if row.failed is not None:
+                top1 = f"failed {footnotes.mark(f'{about}: {row.failed}')}"
+            elif row.verdict_reason is not None:
+                # without a verdict the reason is the reference's, one for all engines
+                reason = row.verdict_reason if verdict in (NONE, "reference") else f"{about}: {row.verdict_reason}"
+                verdict = f"{verdict.replace(NONE, 'none')} {footnotes.mark(reason)}"
+            found.append(
+                {
+                    "engine": name,
+                    "batch size": which,
+                    "images": row.images,
+                    "skipped": f"{row.skipped or 0:,}",
+                    "published → reference (points)": _text(row.published_to_reference_drop_points, "+.2f"),
+                    "top-1 (%)": top1,
+                    "drop (points)": _interval(row, "drop_points", "drop", "+.2f", "_points"),
+                    "flips": _flips(row),
+                    "verdict": verdict,
+                }
+            )
+    images = unique(row["images"] for row in found if row["images"] != NONE)
+    silent = {"skipped": {"0"}, "published → reference (points)": {NONE}, "images": {NONE, *images[:1]}}
+    header = [name for name in found[0] if not {row[name] for row in found} <= silent.get(name, set())]
+    notes = [*footnotes.lines(), "intervals: 95 %; flips: right → wrong / wrong → right, against the reference."]
+    if any("–" in row["batch size"] for row in found):
+        notes.append("a range of batch sizes: the same predictions and figures at each of them.")
+    on = f", {images[0]} images" if len(images) == 1 else ""
+    cells = [[row[name] for name in header] for row in found]
+    return Table(f"Accuracy: {table['model'].iloc[0]}{on}", header, cells, notes, left=2)
+
+
+def _verdicts(table: pandas.DataFrame) -> pandas.Series:
+    found = table["verdict"].replace("", pandas.NA).fillna(NONE).mask(table["is_reference"], "reference")
+    return found.astype("string")
+
+
+def _images(table: pandas.DataFrame) -> list[str]:
+    found = zip(table["images"], table["images_of"])
+    return [NONE if pandas.isna(n) else f"{n:,}" + ("" if pandas.isna(of) else f" of {of:,}") for n, of in found]
+
+
+def _flips(row: Any) -> str:
+    counts = (row.flips_right_to_wrong, row.flips_wrong_to_right)
+    return NONE if None in counts or row.is_reference else "{} / {}".format(*counts)
+
+
+def _interval(row: Any, name: str, ends: str, form: str, unit: str = "") -> str:
+    """A figure and its interval, from the columns of these names."""
+    value, low, high = (getattr(row, column) for column in (name, f"{ends}_low{unit}", f"{ends}_high{unit}"))
+    if value is None or row.is_reference and name == "drop_points":
+        return NONE
+    return f"{value:{form}}" + ("" if None in (low, high) else f" ({low:{form}} to {high:{form}})")
+
+
+def _text(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+def _batches(batches: Sequence[int | None], is_all: bool) -> str:
+    """Batch sizes as one text: a range if they are all that the engine has, else each of them."""
+    known = ["any" if batch is None else str(batch) for batch in batches]
+    return f"{known[0]}–{known[-1]}" if is_all and len(known) > 1 else ", ".join(known)
 
 
 def _notes(table: pandas.DataFrame) -> list[str]:

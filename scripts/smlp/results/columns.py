@@ -1,4 +1,4 @@
-"""Every column of the tables, stated once: frames, CSV, Parquet, Markdown, HTML and the checks of files follow it.
+"""Every column of the tables, stated once: frames, CSV, Parquet, the page and the checks of files follow it.
 
 To add a column, add one `Column` to its table below, and compute it: by the command whose result file holds the key,
 or by the module that makes the table.

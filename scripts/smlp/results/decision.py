@@ -51,7 +51,7 @@ def make_decision(
     groups, best, notes = [], [], []
     for group, all_of_group in candidates.groupby(_GROUP, sort=False):
         within = all_of_group if latency_ms_max is None else all_of_group[all_of_group["latency_ms"] <= latency_ms_max]
-        winner = _fastest(within[within["eligible"]])
+        winner = fastest(within[within["eligible"]])
         groups.append(group)
         best.append(-1 if winner is None else winner)
         notes.append(" ".join(_notes(all_of_group, within, winner, latency_ms_max)) or None)
@@ -60,7 +60,7 @@ def make_decision(
     real = ~table["emulated"].astype(bool)
     table["other_conditions"] = table["other_conditions"].replace("", pandas.NA)
     like_most = ~is_marked(table)
-    table["fastest_of_model"] = table.index == _fastest(table[real & like_most & table["images_per_s"].notna()])
+    table["fastest_of_model"] = table.index == fastest(table[real & like_most & table["images_per_s"].notna()])
     table["reference_images_per_s"] = table["conditions"].map(base["images_per_s"]).astype("Float64")
     table["reference_stable"] = table["conditions"].map(base["stable"])
     ratio = table["images_per_s"] / table["reference_images_per_s"]
@@ -181,7 +181,7 @@ def _ordered(table: pandas.DataFrame, by: str = "images_per_s") -> pandas.DataFr
     return table.sort_values([by, "batch"], ascending=[False, True], kind="stable")
 
 
-def _fastest(table: pandas.DataFrame) -> int | None:
+def fastest(table: pandas.DataFrame) -> int | None:
     """Label of the row with the highest throughput, of those that were measured again if there are any."""
     again = table[table["confirmed_images_per_s"].notna()]
     ordered = _ordered(again, "confirmed_images_per_s") if len(again) else _ordered(table)
@@ -211,10 +211,10 @@ def _notes(
     if winner is not None and first.images_per_s > group.at[winner, "images_per_s"]:
         yield f"{_name(first)} was ahead with {_rate(first)} images/s, and not when it was measured again in turn."
     for _, of_target in within[~within["eligible"]].groupby(TARGET, sort=False):
-        fastest = next(rows(of_target.loc[[_fastest(of_target)]]))
-        if winner is None or fastest.images_per_s > group.at[winner, "images_per_s"]:
+        first = next(rows(of_target.loc[[fastest(of_target)]]))
+        if winner is None or first.images_per_s > group.at[winner, "images_per_s"]:
             verb = "was left out" if winner is None else "would be faster"
-            yield f"{_name(fastest)} ({_rate(fastest)} images/s) {verb}, its accuracy verdict: {fastest.verdict}."
+            yield f"{_name(first)} ({_rate(first)} images/s) {verb}, its accuracy verdict: {first.verdict}."
 
 
 def _name(row: Any) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet
 from markupsafe import Markup
 
 from ..core import files
+from .answer import Answer
 from .cells import NONE, Table, legend, make_table, texts
 from .columns import ACCURACY, DECISION, FLIPS, Column, unique
 from .reader import Record
@@ -99,9 +100,10 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def make_report(
+    answers: Sequence[Answer],
     tables: Sequence[Table],
     plots: Mapping[str, str],
-    detail: Table,
+    details: Sequence[Table],
     flips: pandas.DataFrame,
     records: Sequence[Record],
     sections: Sequence[Section] = (),
@@ -119,10 +121,11 @@ def make_report(
         keep_trailing_newline=True,
     )
     return environment.get_template("report.html.j2").render(
+        answers=answers,
         tables=tables,
         plots={_PLOTS[name]: _inline(name, svg) for name, svg in plots.items()},
         sections=[_with_plots(section, number) for number, section in enumerate(sections)],
-        details=[detail, make_flip_table(flips)],
+        details=[*details, make_flip_table(flips)],
         provenance=make_provenance_tables(records),
         legend={**legend(ACCURACY, THROUGHPUT, DECISION), **_OTHER_TERMS},
     )

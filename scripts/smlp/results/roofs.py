@@ -161,14 +161,21 @@ class Ceilings(NamedTuple):
 
     def _machine(self, record: Record) -> Machine | None:
         kind = re.split(r"\W", record.facts.get("device") or "")[0].lower()
-        told = (record.facts.get("device_state") or {}).get("before") or {}
         gpu = (record.facts.get("settings") or {}).get("gpu")
         stated = record.facts.get("fingerprint") or {}
         for machine in self.machines:
             if machine.kind == kind and _same(machine, stated) and (kind == "cpu" or machine.name == gpu):
                 return machine
-        chip = gpu or told.get("name") or self.chips.get(record.target.backend)
-        return None if kind == "cpu" or not isinstance(chip, str) else self.named(chip)
+        chip = chip_of(record, self.chips)
+        return None if kind == "cpu" or not chip else self.named(chip)
+
+
+def chip_of(record: Record, chips: Mapping[str, str]) -> str | None:
+    """The GPU or NPU of a measurement, as its runtime or driver names it; None for a processor. chips: see Ceilings."""
+    told = (record.facts.get("device_state") or {}).get("before") or {}
+    gpu = (record.facts.get("settings") or {}).get("gpu")
+    chip = gpu or told.get("name") or chips.get(record.target.backend)
+    return chip if isinstance(chip, str) else None
 
 
 def _same(machine: Machine, stated: Facts) -> bool:

@@ -106,6 +106,16 @@ def paired_p_values(b: int, c: int, n: int, difference: float) -> tuple[float, f
     return math.erfc(-score / math.sqrt(2)) / 2, math.erfc(score / math.sqrt(2)) / 2
 
 
+def images_to_decide(b: int, c: int, n: int, difference: float) -> int | None:
+    """How many images would take the whole 95% interval to one side of `difference`, if flips go on at the same rate.
+
+    b, c, n: as for `paired_difference_interval`. With b / n and c / n as they are, the score grows with the square root
+    of n. None if the observed difference is the assumed one, which no number of images decides.
+    """
+    score = paired_score(b, c, n, difference)
+    return math.ceil(n * (_Z / score) ** 2) if score else None
+
+
 def _bisect(falling, low: float, high: float) -> float:
     """Where a falling function crosses zero between low and high, to the last bit or nearly so."""
     for _ in range(100):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from .columns import LATENCY_WAY, THROUGHPUT_WAY, frame, rows, unique
 from .conditions import MARK
 from .plausibility import MARK as DOUBT
 from .reader import Published, Record, Target
-from .roofs import Roof
+from .roofs import Roof, chip_of
 from .roofs import columns as columns_of_roof
 from .throughput_columns import SUSTAINED, THROUGHPUT
 
@@ -27,7 +28,7 @@ UNSTABLE_MARK = "*"
 # What no result file can say of itself.
 _FOUND_HERE = (
     *("ceiling_percent", "roof", "ceiling_images_per_s", "operations_per_byte", "ceiling_source"),
-    "implausible",
+    *("implausible", "chip"),
     *(column.name for column in SUSTAINED),
 )
 
@@ -52,7 +53,7 @@ class Line:
     """One column of a throughput table and one line of a plot: a target run in one way, or a published device.
 
     images_per_s: by batch size. rows: of the throughput table, by batch size; none if published (target None).
-    doubts: by batch size, why a figure is implausible.
+    doubts: by batch size, why a figure is implausible. quoted_device: of which device a published line is.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Line:
     way: str = LATENCY_WAY
     emulated: bool = False
     doubts: Mapping[int, str] = field(default_factory=dict)
+    quoted_device: str = ""
 
     @property
     def marked(self) -> set[int]:
@@ -78,8 +80,13 @@ class Line:
         return self.target is None
 
 
-def make_throughput(records: Iterable[Record], roofs: Sequence[Roof | None] = ()) -> pandas.DataFrame:
-    """One row per record, with the columns THROUGHPUT. roofs: of each record, if any are known."""
+def make_throughput(
+    records: Iterable[Record], roofs: Sequence[Roof | None] = (), chips: Mapping[str, str] = {}
+) -> pandas.DataFrame:
+    """One row per record, with the columns THROUGHPUT. roofs: of each record, if any are known.
+
+    chips: by backend, the chip that imported results come from.
+    """
     records = list(records)
     roofs = roofs or [None] * len(records)
     return frame(
@@ -88,6 +95,7 @@ def make_throughput(records: Iterable[Record], roofs: Sequence[Roof | None] = ()
             {
                 **{key: value for key, value in record.known.items() if key not in _FOUND_HERE},
                 **columns_of_roof(roof, record),
+                "chip": chip_of(record, chips),
                 "conditions": own.id,
                 "other_conditions": own.differs,
                 "usable_processors": _usable(record.facts.get("fingerprint")),
@@ -157,7 +165,8 @@ def make_lines(
             own = [line for line in figures if line.column == name]
             rates = {line.batch: line.value for line in own}
             why = {line.batch: doubts[line] for line in own if line in doubts}
-            lines.append(Line(name, rates, table.iloc[:0].set_index("batch", drop=False), doubts=why))
+            none = table.iloc[:0].set_index("batch", drop=False)
+            lines.append(Line(name, rates, none, doubts=why, quoted_device=own[0].device))
     return lines
 
 
@@ -170,14 +179,13 @@ def way_name(target: Target, way: str) -> str:
 
 
 def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collection[int] = ()) -> list[Table]:
-    """The guide's table of one model, and the ratios of its columns.
+    """The guide's table of one model, the ratios of its columns, and what others published of it.
 
     no_base: batch sizes at which the first target is none to compare with, as it has lost accuracy there.
     """
-    batches = sorted({batch for line in lines for batch in (*line.images_per_s, *line.rows.index)})
+    own, quoted = [line for line in lines if not line.published], [line for line in lines if line.published]
     reasons = Footnotes()
-    cells = [[str(batch), *(_rate(line, batch, reasons) for line in lines)] for batch in batches]
-    cells.append(["best", *(_best_cell(line, reasons) for line in lines)])
+    header, cells = _rates(own, reasons)
     notes = reasons.lines()
     notes.append(
         "throughput = 1000 · batch size / mean compute ms, transfers not counted; best: each column's optimum."
@@ -187,20 +195,31 @@ def make_throughput_tables(model: str, lines: Sequence[Line], no_base: Collectio
             "throughput way: several requests at once, each on a batch of its own, counted by the wall clock; "
             "the other columns: one request at a time."
         )
-    measured = pandas.concat([line.rows for line in lines])
+    measured = pandas.concat([line.rows for line in own])
     in_latency_way = measured[measured["way"] == LATENCY_WAY]
     notes += _notes_of_disturbed(measured)
     notes += _notes_of_conditions(in_latency_way)
     notes += sustained_tables.notes(in_latency_way)
     if any(line.emulated for line in lines):
         notes.append("(emulated): an emulator stood in for the device; its speed means nothing and enters no ratio.")
-    notes += [note for line in lines if not line.published for note in _measured_note(line)]
-    if any(line.published for line in lines):
-        notes.append("published: quoted, not measured here; other machines and software.")
-    header = ["batch size", *(f"{line.name} (images/s)" for line in lines)]
-    tables = [Table(f"Throughput: {model}", header, cells, notes, left=0)]
-    ratios = make_ratio_table(model, lines, batches, no_base)
-    return [*tables, ratios] if ratios.rows else tables
+    notes += [note for line in own for note in _measured_note(line)]
+    tables = [Table(f"Throughput: {model}, images/s", header, cells, notes, left=0)]
+    ratios = make_ratio_table(model, lines, [int(row[0]) for row in cells[:-1]], no_base)
+    tables += [ratios] if ratios.rows else []
+    if quoted:
+        reasons = Footnotes()
+        header, cells = _rates(quoted, reasons)
+        notes = [*reasons.lines(), "quoted, not measured here: other machines and software."]
+        tables.append(Table(f"Published throughput: {model}, images/s", header, cells, notes, left=0))
+    return tables
+
+
+def _rates(lines: Sequence[Line], reasons: Footnotes) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of images/s: batch sizes down, lines across."""
+    batches = sorted({batch for line in lines for batch in (*line.images_per_s, *line.rows.index)})
+    cells = [[str(batch), *(_rate(line, batch, reasons) for line in lines)] for batch in batches]
+    cells.append(["best", *(_best_cell(line, reasons) for line in lines)])
+    return ["batch size", *(line.name for line in lines)], cells
 
 
 def _rate(line: Line, batch: int, reasons: Footnotes) -> str:
@@ -257,16 +276,16 @@ def _notes_of_conditions(measured: pandas.DataFrame) -> list[str]:
     ] * bool(found)
     for differs, marked in found.items():
         names = ", ".join(f"{Target(row.backend, row.precision, row.variant)} batch size {row.batch}" for row in marked)
-        again = [_loads_of(row.file) for row in marked if Path(row.file).parent.name != "imported"]
+        again = [loads_of(Path(row.file)) for row in marked if Path(row.file).parent.name != "imported"]
         cores = "all" if pandas.isna(threads) else threads
         command = f"; snakemake --cores {cores} --forcerun {' '.join(again)}" if again else ""
         notes.append(f"{MARK} {differs}: {names}{command}.")
     return notes
 
 
-def _loads_of(file: str) -> str:
-    """The loads of a row, for a shell."""
-    return f"{shlex.quote(str(Path(file).with_suffix('')))}/load-*.json"
+def loads_of(path: Path) -> str:
+    """The loads of a row's file, for a shell."""
+    return f"{shlex.quote(str(path.with_suffix('')))}/load-*.json"
 
 
 def _measured_note(line: Line) -> list[str]:
@@ -302,11 +321,14 @@ def _range(values: pandas.Series) -> str:
 
 
 def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int], no_base: Collection[int] = ()) -> Table:
-    """Ratios to the first target and to each published column; never of an emulator, whose speed means nothing."""
+    """Ratios to the first target, and to what was published of the same hardware.
+
+    Never of an emulator, whose speed means nothing.
+    """
     real = [line for line in lines if not line.emulated]
     targets = [line for line in real if not line.published]
     pairs = [(line, targets[0]) for line in targets[1:]]
-    pairs += [(line, other) for other in real if other.published for line in targets]
+    pairs += [(line, other) for other in real if other.published for line in targets if _is_measured_on(line, other)]
     cells = []
     for line, base in pairs:
         ends = [(batch, batch) for batch in batches] + [(_best(line), _best(base))]
@@ -315,6 +337,16 @@ def make_ratio_table(model: str, lines: Sequence[Line], batches: Sequence[int], 
         cells.append([f"{line.name} / {base.name}", *ratios])
     header = ["ratio at batch size", *(str(batch) for batch in batches), "best / best"]
     return Table(f"Throughput ratios: {model}", header, cells, [], left=1)
+
+
+def _is_measured_on(line: Line, quoted: Line) -> bool:
+    """Whether a target ran on the hardware that a published line is of, whoever's brand stands before its name."""
+    device = quoted.quoted_device
+    return bool(device) and any(_unbranded(chip) == _unbranded(device) for chip in line.rows["chip"].dropna())
+
+
+def _unbranded(chip: str) -> str:
+    return re.sub(r"nvidia|tesla|ascend|[^a-z0-9]", "", chip.lower())
 
 
 def _ratio(line: Line, base: Line, batch: int | None, base_batch: int | None) -> str:

@@ -67,6 +67,7 @@ THROUGHPUT = (
     Column("requests", "Int64", "requests", "requests"),
     Column("streams", "Int64", "streams", "streams"),
     DEVICE,
+    Column("chip", "string"),
     EMULATED,
     FAILED,
     Column(

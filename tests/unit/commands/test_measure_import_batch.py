@@ -123,7 +123,7 @@ def test_a_row_of_an_unchecked_batch_size_says_so_and_is_in_no_ratio_and_no_best
     rows += [throughput("openvino", "fp32", batch, 40.0, batch_checked=batch == 1) for batch in (1, 8)]
     accuracies = [judged(backend, "fp32", batch) for backend in ("onnxruntime", "openvino") for batch in (1, 8)]
     made = Sweep(tmp_path, accuracies, rows).make("--published_name", "smlpnet_tiny=none")
-    rates = made.table("throughput.md", "Throughput: smlpnet_tiny")
+    rates = made.table("throughput.md", "Throughput: smlpnet_tiny, images/s")
     assert rates["1"] == ["10.0", "40.0"] and rates["8"] == ["20.0", "40.0 [1]"]
     assert (
         "- [1] openvino fp32, batch size 8: the batch size is as the folder says, not checked; the row enters no ratio "

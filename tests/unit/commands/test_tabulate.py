@@ -93,7 +93,7 @@ def test_a_limit_that_is_none_is_wrong_usage(tmp_path, limit):
 
 def test_the_command(sweep):
     done = subprocess.run([sys.executable, SCRIPT, *sweep.flags("--print")], capture_output=True, check=True)
-    assert done.stdout.decode() == sweep.text("accuracy.md") + "\n" + sweep.text("throughput.md")
+    assert done.stdout.decode() == "\n".join(sweep.text(f"{name}.md") for name in ("answer", "accuracy", "throughput"))
     sweep.files["accuracy"].append(sweep.root / "gone.json")
     failed = subprocess.run([sys.executable, SCRIPT, *sweep.flags()], capture_output=True, text=True)
     assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "gone.json" in failed.stderr

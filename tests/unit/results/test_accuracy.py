@@ -3,7 +3,7 @@
 from result_files import COMPARED, Sweep, accuracy, dicts, failure, judged
 
 from smlp.results import reader
-from smlp.results.accuracy import make_accuracy, make_accuracy_table
+from smlp.results.accuracy import make_accuracy, make_accuracy_tables
 
 
 def accuracy_table(sweep, reference=("pytorch", "fp32")):
@@ -32,30 +32,26 @@ def test_accuracy_table(made):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1  # aligned, readable as plain text
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    header = cells[0]
-    rows = [dict(zip(header, row, strict=True)) for row in cells[2:]]
-    assert rows[0]["verdict"] == "reference" and rows[0]["agreement (%)"] == "–"
-    assert rows[1] == {
-        "model": "smlpnet_tiny",
-        "backend": "onnxruntime",
-        "precision": "fp32",
-        "batch size": "1",
-        "images": "1000",
-        "top-1 (%)": "81.70",
-        "95% interval (%)": "79.20 to 83.98",
-        "top-5 (%)": "95.80",
-        "agreement (%)": "99.60",
-        "flips right → wrong": "3",
-        "flips wrong → right": "1",
-        "McNemar p": "0.625",
-        "reference → engine (points)": "+0.20",
-        "95% interval (points)": "-0.25 to +0.83",
-        "verdict": "pass",
-    }
-    assert rows[3]["top-1 (%)"] == "failed [1]"
-    assert rows[4]["backend"] == "ascend (emulated)" and rows[4]["verdict"] == "undecided"
-    assert "- [1] smlpnet_tiny, openvino int8, batch size 1: no calibration images\n" in text
+    assert cells[0] == ["engine", "batch size", "top-1 (%)", "drop (points)", "flips", "verdict"]
+    assert cells[2:] == [
+        ["pytorch fp32", "1", "81.70 (79.20 to 83.98)", "–", "–", "reference"],
+        ["onnxruntime fp32", "1–8", "81.70 (79.20 to 83.98)", "+0.20 (-0.25 to +0.83)", "3 / 1", "pass"],
+        ["openvino int8", "1", "failed [1]", "–", "–", "–"],
+        ["ascend fp16 (emulated)", "8", "81.70 (79.20 to 83.98)", "+0.20 (-0.25 to +0.83)", "3 / 1", "undecided"],
+    ]
+    assert "## Accuracy: smlpnet_tiny, 1,000 images\n" in text
+    assert "- [1] openvino int8, batch size 1: no calibration images\n" in text
     assert "1.0 points" in text and "- (emulated): an emulator stood in" in text
+
+
+def test_batch_sizes_that_differ_are_rows_of_their_own(tmp_path):
+    batches = (1, 4, 8, 16)
+    contents = [judged("onnxruntime", "int8", batch, top5=95.8 if batch != 8 else 95.7) for batch in batches]
+    (table,) = make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert [row[1] for row in table.rows] == ["1, 4, 16", "8"]
+    contents = [judged("onnxruntime", "int8", batch) for batch in batches]
+    (table,) = make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert [row[1] for row in table.rows] == ["1–16"]
 
 
 def test_another_reference(sweep):
@@ -67,7 +63,7 @@ def test_another_batch_size_of_the_reference_that_loses_accuracy_is_shown_with_i
     contents = [judged("pytorch", "fp32", 8), judged("pytorch", "fp32", 1, "fail"), failure("pytorch", "fp32", 64)]
     found = accuracy_table(Sweep(tmp_path, contents, []))
     assert {row["batch"]: row["is_reference"] for row in dicts(found)} == {8: True, 1: False, 64: False}
-    table = make_accuracy_table(found)
+    (table,) = make_accuracy_tables(found)
     verdicts = {row[table.header.index("batch size")]: row[-1] for row in table.rows}
     assert verdicts == {"8": "reference", "1": "fail", "64": "–"}
 
@@ -80,34 +76,34 @@ def test_what_cannot_be_judged_says_why_in_a_note(tmp_path):
         judged("onnxruntime", "fp32", 8, **chance),
         judged("openvino", "int8", 8, **apart),
     ]
-    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
+    (table,) = make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))
     assert [row[-1] for row in table.rows] == ["reference [1]", "none [1]", "fail [2]"]
     assert table.notes[:2] == [
-        "[1] smlpnet_tiny: the reference is too close to guessing",
-        "[2] smlpnet_tiny, openvino int8, batch size 8: only 12 % agree",
+        "[1] the reference is too close to guessing",
+        "[2] openvino int8, batch size 8: only 12 % agree",
     ]
 
 
 def test_skipped_images_show(tmp_path):
     found = accuracy_table(Sweep(tmp_path, [accuracy("pytorch", "fp32", 1, skipped=7)], []))
-    table = make_accuracy_table(found)
+    (table,) = make_accuracy_tables(found)
     assert table.rows[0][table.header.index("skipped")] == "7"
     found["skipped"] = 0
-    assert "skipped" not in make_accuracy_table(found).header
+    assert "skipped" not in make_accuracy_tables(found)[0].header
 
 
 def test_images_of_some_of_the_classes_say_so_once_a_model(tmp_path):
     contents = [accuracy("pytorch", "fp32", batch, num_classes=1000, classes_scored=10) for batch in (1, 8)]
-    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
+    (table,) = make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))
     assert table.notes.count("smlpnet_tiny: the images are of 10 of 1,000 classes.") == 1
     contents = [accuracy("pytorch", "fp32", 1, classes_scored=10), accuracy("pytorch", "fp32", 8)]
-    assert "classes." not in str(make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, []))).notes)
+    assert "classes." not in str(make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))[0].notes)
 
 
 def test_a_part_of_the_images_says_so(tmp_path):
     contents = [accuracy("pytorch", "fp32", 1, images_of=50_000), accuracy("onnxruntime", "fp32", 1)]
-    table = make_accuracy_table(accuracy_table(Sweep(tmp_path, contents, [])))
-    assert [row[table.header.index("images")] for row in table.rows] == ["1,000 of 50,000", "1000"]
+    (table,) = make_accuracy_tables(accuracy_table(Sweep(tmp_path, contents, [])))
+    assert [row[table.header.index("images")] for row in table.rows] == ["1,000 of 50,000", "1,000"]
 
 
 def test_flips(made):

@@ -67,7 +67,7 @@ def two_runs(tmp_path_factory):
 
 
 def test_a_row_of_other_threads_is_marked_with_what_differs_and_the_command(two_runs):
-    table = two_runs.table("throughput.md", "Throughput: smlpnet_tiny")
+    table = two_runs.table("throughput.md", "Throughput: smlpnet_tiny, images/s")
     assert table["1"][:3] == ["10.0", "40.0", "30.0"]
     assert table["8"][:3] == ["20.0", "80.0†", "60.0"]
     text = two_runs.text("throughput.md")

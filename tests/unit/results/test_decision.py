@@ -94,10 +94,11 @@ def test_a_faster_row_that_fails_is_named(decided):
 def test_the_decision_comes_right_after_the_rates(decided):
     titles = [line for line in decided.text("throughput.md").splitlines() if line.startswith("## ")]
     assert titles == [
-        "## Throughput: smlpnet_tiny",
+        "## Throughput: smlpnet_tiny, images/s",
         "## Best row: smlpnet_tiny",
         "## Best row within 500 ms: smlpnet_tiny",
         "## Throughput ratios: smlpnet_tiny",
+        "## Published throughput: smlpnet_tiny, images/s",
     ]
 
 

@@ -65,7 +65,7 @@ def test_the_report_shows_some_flips_and_says_where_the_others_are(tmp_path):
     found = reader.read_accuracy(sweep.files["accuracy"])
     listed = make_flips(found)
     assert len(listed) == 250
-    text = report.make_report([], {}, make_detail_table(make_throughput([])), listed, found)
+    text = report.make_report([], [], {}, [make_detail_table(make_throughput([]))], listed, found)
     assert "50 more are in flips.csv" in text and ">199.JPEG<" in text and ">200.JPEG<" not in text
 
 
