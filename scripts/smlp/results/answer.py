@@ -298,6 +298,8 @@ def _undecided(row: Any, judgement: Any) -> str:
     if None in counts or not judgement.margin_points:
         return text
     enough = images_to_decide(*counts, judgement.margin_points / 100)
+    if enough is not None and enough <= judgement.images:
+        return f"{text}, as the verdicts are judged together"
     return f"{text}; {'no number of images' if enough is None else f'about {_rounded(enough):,}'} would decide it"
 
 

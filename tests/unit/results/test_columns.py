@@ -107,7 +107,7 @@ def test_a_new_column_is_one_statement_and_the_place_where_it_is_computed(produc
     page = sweep.text("report.html")
     assert (
         '<th class="number">images</th><th class="number">wrong (images)</th>' in page
-        and '<td class="number">183.0</td>' in page
+        and '<td class="number" data-label="wrong (images)">183.0</td>' in page
     )
     assert "<dt>wrong</dt><dd>images whose &lt;label&gt; is not the first guess.</dd>" in page
     stored = pandas.read_parquet(sweep.output / "accuracy.parquet")
