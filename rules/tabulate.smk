@@ -1,7 +1,7 @@
 """Tabulate: the two tables, the plots and the report.
 
 Needs: every accuracy, throughput, confirmation, sustained run and profile of the sweep, and the predictions of its
-references; of resources/ the published figures, the format of the results and the page's template.
+references; of resources/ the published figures, the format of the results and the page's template and script.
 Makes: results/tables/, and an entry of the history, which is no output: Snakemake must never remove it.
 """
 
@@ -20,7 +20,7 @@ rule tabulate:
         published="resources/published.csv",
         sheet="resources/ceilings.csv",
         schema="resources/results.schema.yaml",
-        template="resources/report.html.j2",
+        template=["resources/report.html.j2", "resources/report.js"],
     output:
         "results/tables/answer.md",
         multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),

@@ -60,8 +60,8 @@ def show(text: str, console: Console) -> None:
     """Print Markdown of the form that the product writes: headings, paragraphs, lists, commands and tables."""
     for is_table, lines in groupby(text.splitlines(), key=lambda line: line.startswith("|")):
         if is_table:
-            for part in parts(_cells(list(lines)), console.width):
-                console.print(_table(part))
+            for place, part in enumerate(parts(_cells(list(lines)), console.width)):
+                console.print(*[""] * bool(place), _table(part), sep="\n")
             continue
         for line in lines:
             if heading := re.match(r"#+ (.*)", line):

@@ -154,6 +154,18 @@ def test_rows_that_failed_or_are_unstable_come_with_what_makes_them_again(tmp_pa
     assert "throughput-2/load-*.json`\n" in text
 
 
+def test_imported_figures_have_no_engine_to_run_and_nothing_that_measures_them_again(tmp_path):
+    content = throughput("ascend", "fp16", 8, 300.0, device="npu:0", engine=None, images_per_s_low=None, stable=False)
+    sweep = Sweep(tmp_path, [judged("ascend", "fp16", 8)], [content])
+    (tmp_path / "imported").mkdir()
+    sweep.files["throughput"] = [sweep.files["throughput"][0].rename(tmp_path / "imported" / "bs8.json")]
+    text = sweep.make().text("answer.md")
+    assert (
+        "**Deploy ascend fp16 at batch size 8: its figures were imported, its engine is not among the results**" in text
+    )
+    assert "Run it" not in text and "snakemake" not in text and "- its speed is unstable\n" in text
+
+
 def test_an_emulator_gives_no_answer(tmp_path):
     rates = [throughput("ascend", "fp16", 8, 2000.0, emulated=True, device="npu:0")]
     text = answer_of(tmp_path, [judged("ascend", "fp16", 8, emulated=True)], rates)
