@@ -25,6 +25,7 @@ rule tabulate:
         "results/tables/answer.md",
         multiext("results/tables/accuracy", ".csv", ".parquet", ".md"),
         multiext("results/tables/throughput", ".csv", ".parquet", ".md", ".png", ".svg"),
+        multiext("results/tables/tradeoff", ".png", ".svg"),
         multiext("results/tables/latency", ".png", ".svg"),
         multiext("results/tables/roofline", ".png", ".svg"),
         *(multiext("results/tables/sustained", ".png", ".svg") if sweep.files("sustain") else []),

@@ -12,6 +12,7 @@ targets (backend, precision, variant) appear in the order of the files. Writes i
                                 what others published
   decision.csv, .parquet        those best rows, and with --latency_ms_max those that stay within it too
                                 (--confirmed: as they were measured again)
+  tradeoff.png, .svg            accuracy against speed, each engine at its best batch size
   throughput.png, .svg          images/s against batch size
   latency.png, .svg             latency percentiles against batch size
   profile.csv, .parquet, .md    every operator of the engines that profile_engine.py profiled (--profile)
@@ -74,6 +75,7 @@ from smlp.results.reader import (
 from smlp.results.report import Section, csv_text, make_report, markdown, parquet_bytes
 from smlp.results.throughput import make_detail_table, make_lines, make_throughput, make_throughput_tables
 from smlp.results.throughput_columns import THROUGHPUT
+from smlp.results.tradeoff import plot_tradeoff
 from smlp.results.verdicts import FAMILYWISE, judge_together, multiplicity_notes
 
 _PUBLISHED = Path(__file__).resolve().parents[1] / "resources" / "published.csv"
@@ -161,7 +163,8 @@ def tabulate(flags: argparse.Namespace) -> None:
         contents[f"{name}.parquet"] = parquet_bytes(columns, table)
     panels = roofs.panels(throughput, over)
     roofline = functools.partial(plot_roofline, panels=panels)
-    plots = {"throughput": plot_throughput, "latency": plot_latency, "roofline": roofline}
+    tradeoff = functools.partial(plot_tradeoff, accuracy=accuracy)
+    plots = {"tradeoff": tradeoff, "throughput": plot_throughput, "latency": plot_latency, "roofline": roofline}
     if flags.sustained:
         plots["sustained"] = functools.partial(plot_sustained, courses=sustained_tables.courses(of_sustained))
     drawn = [name for name in plots if panels or name != "roofline"]

@@ -29,6 +29,8 @@ PUBLISHED = reader.read_published(ROOT / "resources" / "published.csv")
 
 OUTPUTS = {
     "answer.md",
+    "tradeoff.png",
+    "tradeoff.svg",
     "accuracy.csv",
     "accuracy.md",
     "accuracy.parquet",

@@ -84,6 +84,8 @@ def test_every_table_plot_and_report_is_there(finished_demo):
         "throughput.parquet": b"PAR1",
         "throughput.png": b"\x89PNG",
         "throughput.svg": b"<?xml",
+        "tradeoff.png": b"\x89PNG",
+        "tradeoff.svg": b"<?xml",
     }
     assert sorted(made) == [f"results/tables/{name}" for name in starts]
     for name, start in starts.items():

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 # Okabe and Ito's colours, told apart by people with any colour vision, without the yellow that white paper swallows.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "osD^vPX*"  # one more than colours: the eighth target repeats neither pair
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX*"  # one more than colours: the eighth target repeats neither pair
 _PUBLISHED_GREYS = ("#4d4d4d", "#8c8c8c", "#b3b3b3")
 _PUBLISHED_MARKERS = "x+1"
 _DASHES = ("-", "--", "-.")  # of one target at several batch sizes
@@ -83,7 +83,7 @@ def render(plot: Callable[[Any], Figure], columns: Any, name: str) -> bytes:
     return target.getvalue()
 
 
-def _figure(
+def figure_with(
     panels: int,
     across: int,
     panel_width: float,
@@ -124,7 +124,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
     targets = unique(one.target for model in models for one in columns[model] if not one.published)
     names = unique(one.name for model in models for one in columns[model] if not one.published)
     quoted = unique(one.name for model in models for one in columns[model] if one.published)
-    figure, panels = _figure(len(models), 2, 7, 4.2, sharey=False)
+    figure, panels = figure_with(len(models), 2, 7, 4.2, sharey=False)
     unstable_anywhere, marks = False, set()
     handles: dict[str, Line2D] = {}
     for axes, model in zip(panels, models, strict=True):
@@ -139,8 +139,8 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
             else:
                 place = targets.index(one.target)  # the ways of one engine share its colour and marker
                 style = {
-                    "color": _COLOURS[place % 7],
-                    "marker": _MARKERS[place % 8],
+                    "color": COLOURS[place % 7],
+                    "marker": MARKERS[place % 8],
                     "ls": ":" if one.emulated else "-." if one.way == THROUGHPUT_WAY else "-",
                 }
             measured = one.rows.reindex(batches)
@@ -163,7 +163,7 @@ def plot_throughput(columns: dict[str, list[Line]]) -> Figure:
         _batch_axis(axes, (batch for one in columns[model] for batch in one.images_per_s))
         rates = [rate for one in columns[model] for rate in one.images_per_s.values()]
         if rates and max(rates) > 8 * min(rates):  # a CPU beside an accelerator: from zero, its line would lie flat
-            _logarithmic_axis(axes, min(rates), max(rates))
+            logarithmic_axis(axes, min(rates), max(rates))
         else:
             axes.set_ylim(bottom=0)
         axes.set_ylabel("throughput (images/s)")
@@ -188,7 +188,7 @@ def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Fi
     """
     from matplotlib.lines import Line2D
 
-    figure, all_axes = _figure(len(panels), 2, 7, 4.6, sharey=False, otherwise="no ceiling is known")
+    figure, all_axes = figure_with(len(panels), 2, 7, 4.6, sharey=False, otherwise="no ceiling is known")
     targets = unique(
         one.target
         for series in columns.values()
@@ -221,7 +221,7 @@ def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Fi
         for target, way in unique((point.target, point.way) for point in panel.points):
             own = [point for point in panel.points if (point.target, point.way) == (target, way)]
             place = targets.index(target)
-            style = {"color": _COLOURS[place % 7], "marker": _MARKERS[place % 8]}
+            style = {"color": COLOURS[place % 7], "marker": MARKERS[place % 8]}
             line = {"ls": "-." if way == THROUGHPUT_WAY else "-", "lw": 0.8, "ms": 5}
             possible = [point for point in own if not point.implausible]
             axes.plot([point.x for point in possible], [point.y for point in possible], **style, **line)
@@ -232,8 +232,8 @@ def plot_roofline(columns: dict[str, list[Line]], panels: Sequence[Panel]) -> Fi
                     axes.plot(point.x, point.y, **style, mfc="white", ls="")
                     text = {"xytext": (4, 4), "textcoords": "offset points", "color": style["color"]}
                     axes.annotate(DOUBT, (point.x, point.y), **text)
-        _logarithmic_axis(axes, low, high, unit=1e12)
-        _logarithmic_axis(axes, left, right, "x")
+        logarithmic_axis(axes, low, high, unit=1e12)
+        logarithmic_axis(axes, left, right, "x")
         axes.set_xlabel("operations per byte moved")
         axes.set_ylabel("Top/s")
         about = textwrap.fill(f"{panel.machine.name}, {panel.machine.source}", 70)
@@ -252,11 +252,11 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
     shown = [
         (model, one) for model, series in columns.items() for one in series if one.images_per_s and not one.published
     ]
-    figure, panels = _figure(len(shown), 3, 4.2, 3.6, sharey=True)
+    figure, panels = figure_with(len(shown), 3, 4.2, 3.6, sharey=True)
     lows, highs = [], []
     batches = {batch for _, one in shown for batch in one.images_per_s}
     for axes, (model, one) in zip(panels, shown, strict=True):
-        for name, colour, marker in zip(PERCENTILES, _COLOURS, _MARKERS, strict=False):
+        for name, colour, marker in zip(PERCENTILES, COLOURS, MARKERS, strict=False):
             points = sorted(one.rows[f"latency_ms_{name}"].dropna().items())
             # Percentiles lie close together: smaller markers for the higher ones keep the lower ones in sight.
             size = 8 - 1.5 * PERCENTILES.index(name)
@@ -267,7 +267,7 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
         _batch_axis(axes, batches)
         axes.set_title(f"{model}\n{one.name}", fontsize=10)
     for place, axes in enumerate(panels):
-        _logarithmic_axis(axes, min(lows), max(highs))
+        logarithmic_axis(axes, min(lows), max(highs))
         if place % 3 == 0:
             axes.set_ylabel("latency of a batch (ms)")
     if panels:
@@ -276,7 +276,7 @@ def plot_latency(columns: dict[str, list[Line]]) -> Figure:
         present = {text for axes in panels for text in axes.get_legend_handles_labels()[1]}
         entries = [
             Line2D([], [], color=colour, marker=marker, label=name)
-            for name, colour, marker in zip(PERCENTILES, _COLOURS, _MARKERS, strict=False)
+            for name, colour, marker in zip(PERCENTILES, COLOURS, MARKERS, strict=False)
             if name in present
         ]
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
@@ -293,13 +293,13 @@ def plot_sustained(columns: dict[str, list[Line]], courses: Mapping[str, Sequenc
 
     told = [name for name in _OVER_TIME if any(name in one.values for own in courses.values() for one in own)]
     across = max(1, len(courses))
-    figure, panels = _figure(len(told) * len(courses), across, 7, 2.6, False, otherwise="nothing ran for minutes")
+    figure, panels = figure_with(len(told) * len(courses), across, 7, 2.6, False, otherwise="nothing ran for minutes")
     targets = unique(one.target for series in columns.values() for one in series if not one.published)
     handles: dict[str, Line2D] = {}
     for place, axes in enumerate(panels):
         name, (model, own) = told[place // len(courses)], list(courses.items())[place % len(courses)]
         for one in own:
-            colour = _COLOURS[targets.index(one.target) % 7 if one.target in targets else -1]
+            colour = COLOURS[targets.index(one.target) % 7 if one.target in targets else -1]
             earlier = unique(other.batch for other in own if other.target == one.target)
             style = {"color": colour, "lw": 1.2, "ls": ":" if one.emulated else _DASHES[earlier.index(one.batch) % 3]}
             handles.setdefault(one.name, Line2D([], [], label=one.name, **style))
@@ -324,7 +324,7 @@ def plot_sustained(columns: dict[str, list[Line]], courses: Mapping[str, Sequenc
 
 def plot_history(history: History) -> Figure:
     """Each panel's series over the sweeps, in the order of their times, with 95% intervals where there are some."""
-    figure, panels = _figure(len(history.panels), 2, 7, 4.2, sharey=False)
+    figure, panels = figure_with(len(history.panels), 2, 7, 4.2, sharey=False)
     for axes, (title, unit, lines) in zip(panels, history.panels, strict=True):
         for number, line in enumerate(lines):
             below = [value - (value if low is None else min(low, value)) for value, low in zip(line.values, line.lows)]
@@ -332,11 +332,11 @@ def plot_history(history: History) -> Figure:
                 (value if high is None else max(high, value)) - value for value, high in zip(line.values, line.highs)
             ]
             errors = [below, above] if any(below + above) else None
-            style = {"color": _COLOURS[number % 7], "marker": _MARKERS[number % 8], "lw": 1.3, "ms": 5}
+            style = {"color": COLOURS[number % 7], "marker": MARKERS[number % 8], "lw": 1.3, "ms": 5}
             axes.errorbar(line.places, line.values, yerr=errors, capsize=2, label=line.name, **style)
         values = [value for line in lines for value in line.values if value > 0]
         if unit == "images/s" and max(values) > 8 * min(values):
-            _logarithmic_axis(axes, min(values), max(values))
+            logarithmic_axis(axes, min(values), max(values))
         axes.set_xticks(range(len(history.times)), history.times, rotation=45, ha="right", fontsize=8)
         axes.set_xlim(-0.5, len(history.times) - 0.5)
         axes.set_ylabel(unit)
@@ -345,7 +345,7 @@ def plot_history(history: History) -> Figure:
     return figure
 
 
-def _logarithmic_axis(axes: Axes, low: float, high: float, which: str = "y", unit: float = 1) -> None:
+def logarithmic_axis(axes: Axes, low: float, high: float, which: str = "y", unit: float = 1) -> None:
     """A logarithmic axis whose limits are ticks 1, 2 or 5 times a power of ten, so that some are always in sight.
 
     unit: the value that reads 1.

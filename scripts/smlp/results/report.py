@@ -26,6 +26,7 @@ _TEMPLATES = Path(__file__).resolve().parents[3] / "resources"
 _FLIPS_SHOWN = 200  # in the page; flips.csv holds all
 
 _PLOTS = {
+    "tradeoff": "Accuracy against speed",
     "throughput": "Throughput against batch size",
     "latency": "Latency against batch size",
     "sustained": "Sustained load: rate, temperature, clock and power over time",

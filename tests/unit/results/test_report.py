@@ -54,7 +54,7 @@ def test_the_report_is_one_whole_page(made):
     assert "default-src 'none'" in text
     assert len(page.ids) == len(set(page.ids))  # two plots in one page, each refers to its own parts
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(page.ids)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert "a/&lt;b&gt;.JPEG" in text and "a/<b>" not in text
     for wanted in ("Testor 9000", "3.11.7", "failed [1]", "McNemar", "298.7 (bs 8)", "Wilson", "0.25"):
         assert wanted in text
