@@ -17,6 +17,7 @@ from itertools import groupby, takewhile
 from pathlib import Path
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -120,7 +121,7 @@ def _has_figures(column: Sequence[str]) -> bool:
 
 
 def _width(cells: Cells) -> int:
-    return sum(max(map(len, column)) for column in zip(*cells)) + _GAP * (len(cells[0]) - 1)
+    return sum(max(map(cell_len, column)) for column in zip(*cells)) + _GAP * (len(cells[0]) - 1)
 
 
 def _table(cells: Cells) -> Table:

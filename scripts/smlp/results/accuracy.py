@@ -162,7 +162,7 @@ def _of_model(table: pandas.DataFrame) -> Table:
     header = [name for name in found[0] if not {row[name] for row in found} <= silent.get(name, set())]
     notes = [*footnotes.lines(), "intervals: 95 %; flips: right → wrong / wrong → right, against the reference."]
     if any("–" in row["batch size"] for row in found):
-        notes.append("a range of batch sizes: the same predictions and figures at each of them.")
+        notes.append("a range of batch sizes: the same figures at each of them.")
     on = f", {images[0]} images" if len(images) == 1 else ""
     cells = [[row[name] for name in header] for row in found]
     return Table(f"Accuracy: {table['model'].iloc[0]}{on}", header, cells, notes, left=2)

@@ -58,6 +58,11 @@ def test_nothing_is_lost(files, width):
             assert set(cell) <= set("-:") or cell in text
 
 
+def test_names_in_chinese_take_two_columns_a_sign():
+    cells = [["engine", "images/s", "top-1"], ["模型" * 10, "1.0", "2.0"]]
+    assert show.parts(cells, 57) == [cells] and len(show.parts(cells, 56)) == 2
+
+
 def test_wide_tables_of_batch_sizes_are_turned(files):
     lines = shown(files[2], 100).splitlines()
     header = next(line for line in lines if line.startswith("batch size:"))
