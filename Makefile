@@ -46,8 +46,7 @@ why: setup
 # Sweeps that copy a finished one (fixtures of tests/workflow/conftest.py) stay together.
 BESIDE := tests/workflow/test_slurm.py
 SWEEPS := tests/workflow $(BESIDE:%=--ignore=%)
-AFTER := tests/ascend/test_ascend_sweep.py
-OTHERS := --ignore=tests/workflow $(AFTER:%=--ignore=%)
+OTHERS := --ignore=tests/workflow
 test: lint
 ifdef PYTEST_FLAGS
 	@$(VENV_PYTHON) -m pytest $(PYTEST_FLAGS)
@@ -57,7 +56,6 @@ else
 	  $(VENV_PYTHON) -m pytest $(OTHERS) || status=$$?; exit $$status; } > "$$log" 2>&1 & others=$$!; \
 	trap 'kill -- -$$others 2> /dev/null || true; rm -f "$$log"' EXIT; \
 	$(VENV_PYTHON) -m pytest $(SWEEPS) || status=$$?; \
-	$(VENV_PYTHON) -m pytest $(AFTER) || status=$$?; \
 	wait $$others || status=$$?; \
 	cat "$$log"; exit $$status
 endif
