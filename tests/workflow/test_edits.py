@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import edits
 import pytest
 
-EDITS = int(os.environ.get("SMLP_EDITS", 100))
+EDITS = int(os.environ.get("SMLP_EDITS", 50))
 SEED = int(os.environ.get("SMLP_SEED", 1))
 TARGETS = ["retrieve", "export", "compile", "preprocess", "infer", "evaluate", "measure"]
 VARIABLE = "ONEDNN_DEFAULT_FPMATH_MODE"
