@@ -105,7 +105,7 @@ def tabulate(flags: argparse.Namespace) -> None:
         accuracy = judge_together(accuracy, flips)
     ceilings = roofs.read(flags.ceilings, flags.graphs, flags.ceiling_sheet, flags.chip)
     over = [ceilings.of_record(record) for record in of_throughput]
-    throughput = make_throughput(of_throughput, over, dict(flags.chip))
+    throughput = make_throughput(of_throughput, over, ceilings.chips)
     starts = {record.model: record.start_id for record in of_accuracy + of_throughput if record.start_id}
     throughput["implausible"], doubts = plausibility.mark(throughput, over, published, ceilings, starts)
     of_sustained = read_sustained(flags.sustained)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ import pandas
 
 from .cells import EMULATED_MARK
 from .columns import THROUGHPUT_WAY, rows, unique
-from .decision import fastest
+from .decision import fastest, judgements
 from .reader import Record, Target
 from .statistics import images_to_decide
-from .throughput import device_of, loads_of
+from .throughput import device_of, is_imported, loads_of
 
 # What the command that runs an engine needs of the one that measured it.
 _KEPT = ("--model", "--backend", "--batchsize", "--device", "--threads", "--env", "--input")
@@ -59,6 +59,7 @@ def make_answers(
         str(reference),
         list(rows(throughput[throughput["model"] == model])),
         list(rows(accuracy[accuracy["model"] == model])),
+        judgements(accuracy),
         {(*record.target, record.batch, record.way): record for record in records if record.model == model},
     )
     devices = unique(decisions[-1]["device"])
@@ -76,20 +77,17 @@ def make_answers(
 
 
 class _Known(NamedTuple):
-    """Of one model: the rows of both tables, and the file of each row of throughput, by target, batch and way."""
+    """Of one model: the rows of both tables, what judges a row of throughput, and its file by target, batch and way."""
 
     model: str
     reference: str
     measured: list[Any]
     judged: list[Any]
+    judgement: Callable[[Any], Any | None]
     files: dict[tuple, Record]
 
     def record(self, row: Any) -> Record:
         return self.files[(row.backend, row.precision, row.variant or "", row.batch, row.way)]
-
-    def judgement(self, row: Any) -> Any | None:
-        """The accuracy of the engine of a row."""
-        return next((one for one in self.judged if (one.batch, _target(one)) == (row.batch, _target(row))), None)
 
 
 class _OfDevice:
@@ -145,7 +143,8 @@ class _OfDevice:
         return f"Speed: {'; '.join(facts)}"
 
     def _accuracy(self) -> str:
-        row = self._known.judgement(self._winner)
+        same = (_row(self._winner), self._winner.way)
+        row = self._known.judgement(next(one for one in self._measured if (_row(one), one.way) == same))
         if row is None or row.top1 is None:
             return ""
         of = f" of {row.images_of:,}" if row.images_of else ""
@@ -205,7 +204,7 @@ class _OfDevice:
         elif row.ratio_stable is False:
             text = f"the speed of {reference} is unstable, and so the ratio"
             found.append(Doubt(text, self._measure([one for one in self._measured if _target(one) == reference])))
-        if None in self._rate() and not _is_imported(record.path):
+        if None in self._rate() and not is_imported(record.path):
             found.append(Doubt("too few loads for an interval of its speed; measure.loads in the settings, at least 3"))
         if row.ratio_to_reference is None and row.verdict != "reference":
             found.append(Doubt(f"{reference} has no speed under the same conditions to compare with"))
@@ -253,7 +252,7 @@ class _OfDevice:
     def _measure(self, measured: Sequence[Any]) -> str:
         """The command that measures rows anew; none for what was imported."""
         paths = [self._known.record(row).path for row in measured]
-        loads = unique(loads_of(path) for path in paths if not _is_imported(path))
+        loads = unique(loads_of(path) for path in paths if not is_imported(path))
         if len(loads) > _SHOWN:  # all of the model
             loads = [f"results/measure/{shlex.quote(self._known.model)}/*/*/bs*/load-*.json"]
         return f"{_RERUN} {' '.join(loads)}" if loads else ""
@@ -286,7 +285,7 @@ def _winner(decision: pandas.DataFrame) -> Any | None:
 
 def _command(record: Record) -> str:
     """What runs an engine as it was measured."""
-    words = [] if _is_imported(record.path) else list(map(str, record.facts.get("command") or ()))
+    words = [] if is_imported(record.path) else list(map(str, record.facts.get("command") or ()))
     kept = [part for pair in zip(words, words[1:]) if pair[0] in _KEPT for part in pair]
     return shlex.join([words[0], "scripts/infer.py", *kept, "--output", "out"]) if kept else ""
 
@@ -301,10 +300,6 @@ def _undecided(row: Any, judgement: Any) -> str:
     if enough is not None and enough <= judgement.images:
         return f"{text}, as the verdicts are judged together"
     return f"{text}; {'no number of images' if enough is None else f'about {_rounded(enough):,}'} would decide it"
-
-
-def _is_imported(path: Path) -> bool:
-    return path.parent.name == "imported"
 
 
 def _target(row: Any) -> str:

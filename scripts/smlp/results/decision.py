@@ -91,8 +91,9 @@ def _candidates(
     """
     ran = throughput[(throughput["model"] == model) & throughput["failed"].isna()]
     found = ran.reset_index(drop=True).drop(columns="failed")
-    judged = _judgements(accuracy)
-    found[_JUDGED] = pandas.DataFrame([judged(row) for row in rows(found)], columns=_JUDGED, dtype=object)
+    judged = map(judgements(accuracy), rows(found))
+    told = [[row and getattr(row, name) for name in _JUDGED] for row in judged]
+    found[_JUDGED] = pandas.DataFrame(told, columns=_JUDGED, dtype=object)
     lost = found["failed"].notna() | found["verdict"].eq("fail").fillna(False)
     impossible = is_implausible(found)
     found["is_reference"] = (found[TARGET] == list(reference)).all(axis=1) & ~lost & ~is_unchecked(found) & ~impossible
@@ -154,20 +155,19 @@ def finalists(
     return list(found.values())
 
 
-def _judgements(accuracy: pandas.DataFrame) -> Callable[[Any], list[Any]]:
-    """A function: a row of throughput -> what the accuracy of the same engine and batch size says, nothing if none.
+def judgements(accuracy: pandas.DataFrame) -> Callable[[Any], Any | None]:
+    """A function: a row of throughput -> the row of the accuracy of the same engine and batch size, None if none.
 
     The same engine is the one with the same id; only if one of them states no id, the one with the same names.
     """
     by_id = {(row.engine_id, row.batch): row for row in reversed(list(rows(accuracy))) if row.engine_id}
     by_names = {_names(row): row for row in rows(accuracy)}
 
-    def judged(row: Any) -> list[Any]:
+    def judged(row: Any) -> Any | None:
         named = by_names.get(_names(row))
         if named and row.engine_id and named.engine_id not in (None, row.engine_id):
             named = None
-        found = named or by_id.get((row.engine_id, row.batch))
-        return [found and getattr(found, name) for name in _JUDGED]
+        return named or by_id.get((row.engine_id, row.batch))
 
     return judged
 

@@ -276,11 +276,16 @@ def _notes_of_conditions(measured: pandas.DataFrame) -> list[str]:
     ] * bool(found)
     for differs, marked in found.items():
         names = ", ".join(f"{Target(row.backend, row.precision, row.variant)} batch size {row.batch}" for row in marked)
-        again = [loads_of(Path(row.file)) for row in marked if Path(row.file).parent.name != "imported"]
+        again = [loads_of(Path(row.file)) for row in marked if not is_imported(Path(row.file))]
         cores = "all" if pandas.isna(threads) else threads
         command = f"; snakemake --cores {cores} --forcerun {' '.join(again)}" if again else ""
         notes.append(f"{MARK} {differs}: {names}{command}.")
     return notes
+
+
+def is_imported(path: Path) -> bool:
+    """Whether a row's file is of results that others measured: there is nothing here that could measure it again."""
+    return path.parent.name == "imported"
 
 
 def loads_of(path: Path) -> str:

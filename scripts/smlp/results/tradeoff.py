@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas
 
 from .columns import rows, unique
+from .decision import judgements
 from .plots import COLOURS, MARKERS, figure_with, logarithmic_axis
 from .throughput import Line
 
@@ -33,19 +34,15 @@ class Dot(NamedTuple):
         return self.verdict in ("pass", "reference")
 
 
-def dots(lines: Sequence[Line], accuracy: pandas.DataFrame, model: str) -> list[Dot]:
+def dots(lines: Sequence[Line], accuracy: pandas.DataFrame) -> list[Dot]:
     """One per line that ran on a real device and whose drop is known, at its batch size of the highest throughput."""
-    judged = {
-        (row.backend, row.precision, row.variant or "", row.batch): row
-        for row in rows(accuracy[accuracy["model"] == model])
-    }
-    found = []
+    judged, found = judgements(accuracy), []
     for line in lines:
         rates = {batch: rate for batch, rate in line.images_per_s.items() if batch not in line.doubts}
         if line.published or line.emulated or not rates:
             continue
         batch = max(rates, key=rates.__getitem__)
-        row = judged.get((*line.target, batch))
+        row = judged(next(rows(line.rows.loc[[batch]])))
         if row and row.is_reference:
             found.append(Dot(line.name, batch, rates[batch], 0.0, 0.0, 0.0, "reference"))
         elif row and None not in (row.drop_points, row.drop_low_points, row.drop_high_points):
@@ -73,7 +70,7 @@ def plot_tradeoff(columns: Mapping[str, Sequence[Line]], accuracy: pandas.DataFr
     """Points of top-1 lost against images/s, one panel per model; filled: may be deployed."""
     from matplotlib.lines import Line2D
 
-    of_models = {model: dots(lines, accuracy, model) for model, lines in columns.items()}
+    of_models = {model: dots(lines, accuracy) for model, lines in columns.items()}
     of_models = {model: found for model, found in of_models.items() if found}
     names = unique(dot.name for found in of_models.values() for dot in found)
     figure, panels = figure_with(len(of_models), 2, 7, 4.6, sharey=False, otherwise="no engine has a drop to show")

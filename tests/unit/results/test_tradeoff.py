@@ -15,7 +15,7 @@ def tables(root, accuracies=DECIDED_ACCURACY, rates=DECIDED_THROUGHPUT):
 
 def test_each_engine_is_where_it_is_fastest(tmp_path):
     lines, accuracy = tables(tmp_path)
-    found = {dot.name: dot for dot in tradeoff.dots(lines, accuracy, "smlpnet_tiny")}
+    found = {dot.name: dot for dot in tradeoff.dots(lines, accuracy)}
     assert {name: (dot.images_per_s, dot.batch, dot.drop, dot.verdict) for name, dot in found.items()} == {
         "pytorch fp32": (20.0, 8, 0.0, "reference"),
         "onnxruntime fp32": (30.0, 8, 0.2, "pass"),
@@ -28,7 +28,7 @@ def test_each_engine_is_where_it_is_fastest(tmp_path):
 
 def test_the_frontier_holds_what_no_deployable_engine_beats_in_both(tmp_path):
     lines, accuracy = tables(tmp_path)
-    best = tradeoff.frontier(tradeoff.dots(lines, accuracy, "smlpnet_tiny"))
+    best = tradeoff.frontier(tradeoff.dots(lines, accuracy))
     assert [dot.name for dot in best] == ["pytorch fp32", "openvino bf16, throughput way"]
     assert tradeoff.frontier([]) == []
 
@@ -36,7 +36,7 @@ def test_the_frontier_holds_what_no_deployable_engine_beats_in_both(tmp_path):
 def test_what_is_emulated_or_has_no_accuracy_is_not_shown(tmp_path):
     rates = [throughput("ascend", "fp16", 8, 9000.0, emulated=True), throughput("openvino", "fp32", 8, 20.0)]
     lines, accuracy = tables(tmp_path, [judged("ascend", "fp16", 8, emulated=True)], rates)
-    assert tradeoff.dots(lines, accuracy, "smlpnet_tiny") == []
+    assert tradeoff.dots(lines, accuracy) == []
     figure = tradeoff.plot_tradeoff({"smlpnet_tiny": lines}, accuracy)
     assert figure.axes[0].texts[0].get_text() == "no engine has a drop to show"
 
